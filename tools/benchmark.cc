@@ -33,7 +33,6 @@
 #include "tools/benchmarking/benchmark_report.h"
 #include "tools/benchmarking/benchmark_steps.h"
 #include "tools/benchmarking/tune_products.h"
-#include "tools/cli/engine_flags.h"
 #include "tools/cli/machine.h"
 #include "tools/cli/options.h"
 #include "tools/cli/program.h"
@@ -56,7 +55,7 @@ constexpr size_t kStreamBytes = size_t{512} << 20;  // for all ranks that share 
 constexpr int kStreamPasses = 8;
 
 absl::StatusOr<double> SumOverRanks(const Mesh& mesh, double x) {
-  for (const MeshAxis axis : {MeshAxis::kDp, MeshAxis::kTp}) {
+  for (const MeshAxis axis : kMeshAxes) {
     Communicator& group = mesh.communicator(axis);
     STRAKE_RETURN_IF_ERROR(group.AllReduceSum(Tensor(&x, DType::kF64, {1})).Wait().status());
   }
@@ -110,6 +109,9 @@ absl::StatusOr<StepTimes> ForecastOnGpu(const BenchmarkConfig& config, const std
   if (config.num_gpus() < config.layout.num_ranks()) {
     return absl::InvalidArgumentError("the ranks share one GPU");
   }
+  if (config.layout.pp > 1) {
+    return absl::InvalidArgumentError("the stages of a pipeline wait for each other");
+  }
   STRAKE_ASSIGN_OR_RETURN(const GpuRates rates, GpuRates::OfGpu(gpu_name));
   return ForecastStep(calls, rates, {.atomic_attention = !config.machine.deterministic});
 }
@@ -162,7 +164,7 @@ absl::Status ProfileOnCuda(const BenchmarkConfig& config, BenchmarkSteps& steps,
   std::vector<std::shared_ptr<CollectiveTiming>> timings;
   const auto observe = [&](OpProfile* ops, std::vector<std::shared_ptr<CollectiveTiming>>* calls) {
     engine.context().set_profile(ops);
-    for (const MeshAxis axis : {MeshAxis::kDp, MeshAxis::kTp}) {
+    for (const MeshAxis axis : kMeshAxes) {
       engine.mesh().communicator(axis).set_timings(calls);
     }
   };
@@ -224,12 +226,19 @@ absl::Status Measure(const BenchmarkConfig& config, const ModelConfig& model, co
   return config.on_cuda() ? absl::OkStatus() : MeasurePeaks(config, mesh, on_work, result);
 }
 
+// The calls of a rank, or of one of each stage, whose steps have the number of micro-batches that
+// they are laid out for.
 std::vector<OpCall> StepCalls(const BenchmarkConfig& config, const ModelConfig& model,
                               int64_t num_micro_batches) {
-  return RecordStep(EngineOptionsOf(model, config.seq_len, config.micro_batch, config.machine,
-                                    config.layout),
-                    config.layout.sizes(), /*rank=*/0, num_micro_batches)
-      .calls;
+  const MeshVector sizes = config.layout.sizes();
+  if (sizes.pp > 1) num_micro_batches = config.num_micro_batches();
+  std::vector<OpCall> calls;
+  for (int stage = 0; stage < sizes.pp; ++stage) {
+    const int rank = RankOf(sizes, {.dp = 0, .pp = stage, .cp = 0, .tp = 0});
+    const StepRecord record = RecordStep(config.RankOptions(model), sizes, rank, num_micro_batches);
+    calls.insert(calls.end(), record.calls.begin(), record.calls.end());
+  }
+  return calls;
 }
 
 // Runs before the ranks begin, and after they have ended: the clock changes as the GPU warms up.

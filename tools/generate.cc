@@ -502,9 +502,9 @@ absl::Status CheckChatFlags(const GenerateConfig& config, const OptionSet& optio
         flag, " does not go with --chat, whose messages are the standard input's lines"));
   }
   if (config.layout.num_ranks() == 1) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("--chat converses on one rank, and --tp=", config.layout.tp,
-                   " --dp=", config.layout.dp, " are ", config.layout.num_ranks()));
+  return absl::InvalidArgumentError(absl::StrCat("--chat converses on one rank, and ",
+                                                 config.layout.SizesText(), " are ",
+                                                 config.layout.num_ranks()));
 }
 
 // Token numbers count before a text; a file of prompts excludes both.

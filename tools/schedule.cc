@@ -35,17 +35,11 @@ struct ScheduleConfig {
   int64_t width = 100;
 };
 
-std::vector<std::string> KindNames() {
-  std::vector<std::string> names;
-  for (const PipelineKind kind : kPipelineKinds) names.push_back(PipelineKindName(kind));
-  return names;
-}
-
 void AddScheduleOptions(ScheduleConfig* c, OptionSet* options) {
   const Range count = Range::Between(1, 1024), cost = Range::Between(0, 100);
   options->Group("Pipeline");
   options->Add("pp", &c->pp, "stages", count);
-  options->Add("pp_schedule", &c->pp_schedule, "the kind of schedule", KindNames());
+  options->Add("pp_schedule", &c->pp_schedule, "the kind of schedule", PipelineKindNames());
   options->Add("pp_chunks", &c->pp_chunks, "parts of the model per stage", Range::Between(1, 26));
   options->Add("pp_in_flight", &c->pp_in_flight,
                "passes through a chunk whose activations a stage of zero_bubble may hold; 0: as "
@@ -67,14 +61,11 @@ void AddScheduleOptions(ScheduleConfig* c, OptionSet* options) {
 }
 
 PipelineShape ShapeOf(const ScheduleConfig& c) {
-  PipelineShape shape = {.stages = static_cast<int>(c.pp),
-                         .chunks = static_cast<int>(c.pp_chunks),
-                         .micro_batches = static_cast<int>(c.micro_batches),
-                         .in_flight = static_cast<int>(c.pp_in_flight)};
-  for (const PipelineKind kind : kPipelineKinds) {
-    if (c.pp_schedule == PipelineKindName(kind)) shape.kind = kind;
-  }
-  return shape;
+  return {.kind = PipelineKindOf(c.pp_schedule),
+          .stages = static_cast<int>(c.pp),
+          .chunks = static_cast<int>(c.pp_chunks),
+          .micro_batches = static_cast<int>(c.micro_batches),
+          .in_flight = static_cast<int>(c.pp_in_flight)};
 }
 
 // Larger schedules take long, and nobody reads them.

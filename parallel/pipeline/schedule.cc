@@ -80,6 +80,19 @@ const char* PipelineKindName(PipelineKind kind) {
   return kNames[static_cast<int>(kind)];
 }
 
+std::vector<std::string> PipelineKindNames() {
+  std::vector<std::string> names;
+  for (const PipelineKind kind : kPipelineKinds) names.push_back(PipelineKindName(kind));
+  return names;
+}
+
+PipelineKind PipelineKindOf(absl::string_view name) {
+  for (const PipelineKind kind : kPipelineKinds) {
+    if (name == PipelineKindName(kind)) return kind;
+  }
+  LOG(FATAL) << "[pipeline] no schedule is called " << name;
+}
+
 std::string PipelineAction::ToString() const {
   static constexpr const char* kNames[] = {"forward pass", "input gradient", "weight gradient"};
   return absl::StrCat(kNames[static_cast<int>(pass)], " of micro-batch ", micro_batch,

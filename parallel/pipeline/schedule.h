@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 
 namespace strake {
 
@@ -31,6 +32,9 @@ inline constexpr PipelineKind kPipelineKinds[] = {PipelineKind::kGpipe, Pipeline
                                                   PipelineKind::kZeroBubble};
 // "gpipe", "1f1b", "interleaved", "zero_bubble".
 const char* PipelineKindName(PipelineKind kind);
+std::vector<std::string> PipelineKindNames();
+// CHECKs that the name is one of them.
+PipelineKind PipelineKindOf(absl::string_view name);
 
 enum class PipelinePass { kForward, kInputGradient, kWeightGradient };
 

@@ -18,6 +18,10 @@ absl::Status CheckMeasure(const BenchmarkConfig& c) {
 
 }  // namespace
 
+EngineOptions BenchmarkConfig::RankOptions(const ModelConfig& model_config) const {
+  return EngineOptionsOf(model_config, seq_len, micro_batch, num_micro_batches(), machine, layout);
+}
+
 void AddBenchmarkOptions(BenchmarkConfig* c, OptionSet* options) {
   const Range size = Range::Between(1, 1e9);
   options->Add("model", &c->model, "preset, or path of a Hugging Face config.json");
@@ -42,6 +46,7 @@ void AddBenchmarkOptions(BenchmarkConfig* c, OptionSet* options) {
   options->Add("json", &c->json, "print one JSON object instead of a table");
   AddQuietOption(&c->quiet, options);
   AddLayoutOptions(&c->layout, options);
+  AddPipelineOptions(&c->layout, options);
   AddGradReduceOption(&c->layout, options);
   options->Paths({"model", "tune"});
 }
@@ -52,6 +57,7 @@ absl::Status ResolveBenchmark(const ModelConfig& model, BenchmarkConfig* c) {
   STRAKE_RETURN_IF_ERROR(CheckLayout(c->layout, model, c->seq_len));
   if (c->global_batch == 0) c->global_batch = c->micro_batch * c->layout.dp;
   STRAKE_RETURN_IF_ERROR(CheckBatch(c->layout, c->micro_batch, c->global_batch));
+  STRAKE_RETURN_IF_ERROR(CheckStages(c->layout, model, c->num_micro_batches()));
   STRAKE_RETURN_IF_ERROR(ResolveMachine(c->layout, &c->machine));
   if (c->measure != "step") return CheckMeasure(*c);
   if (c->against_one_rank && (c->layout.comm != "threads" || c->on_cuda())) {
@@ -61,9 +67,7 @@ absl::Status ResolveBenchmark(const ModelConfig& model, BenchmarkConfig* c) {
   if (!c->tune.empty() && (c->layout.comm != "threads" || !c->on_cuda())) {
     return absl::InvalidArgumentError("--tune is for --device=cuda and --comm=threads");
   }
-  return CheckMemoryOfFlags(
-      EngineOptionsOf(model, c->seq_len, c->micro_batch, c->machine, c->layout), c->machine,
-      c->layout);
+  return CheckMemoryOfFlags(c->RankOptions(model), c->machine, c->layout);
 }
 
 }  // namespace strake

@@ -10,6 +10,7 @@
 #include "tools/cli/layout.h"
 #include "tools/cli/machine.h"
 #include "tools/cli/options.h"
+#include "train/engine/engine_options.h"
 
 namespace strake {
 
@@ -31,6 +32,7 @@ struct BenchmarkConfig {
   int64_t num_tokens() const { return global_batch * seq_len; }  // per step
   // Per step and data-parallel rank.
   int64_t num_micro_batches() const { return global_batch / micro_batch / layout.dp; }
+  EngineOptions RankOptions(const ModelConfig& model_config) const;
   bool on_cuda() const { return machine.device_kind() == Device::kCuda; }
   // The number of GPUs that the ranks use: one each, or one that they share.
   int64_t num_gpus() const { return layout.comm == "nccl" ? layout.num_ranks() : 1; }

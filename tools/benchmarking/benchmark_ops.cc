@@ -30,7 +30,6 @@
 #include "core/tensor/tensor.h"
 #include "core/tensor/tensor_buffer.h"
 #include "tools/benchmarking/op_times_table.h"
-#include "tools/cli/engine_flags.h"
 #include "tools/cli/machine.h"
 #include "tools/cli/terminal_lines.h"
 #include "train/engine/step_record.h"
@@ -222,8 +221,7 @@ absl::Status BenchmarkOps(const BenchmarkConfig& config, const ModelConfig& mode
                           Progress* screen) {
   const int device = CudaDeviceOf(config.layout);
   STRAKE_ASSIGN_OR_RETURN(const CudaDevice gpu, DescribeCudaDevice(device));
-  const EngineOptions options =
-      EngineOptionsOf(model, config.seq_len, config.micro_batch, config.machine, config.layout);
+  const EngineOptions options = config.RankOptions(model);
   Rank rank = {.deterministic = options.deterministic};
   STRAKE_ASSIGN_OR_RETURN(rank.cuda, CudaContext::Create(device, options.product_tunings));
   const absl::StatusOr<GpuRates> rates = GpuRates::OfGpu(gpu.name);

@@ -6,11 +6,14 @@
 #include <sstream>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "core/base/format_quantity.h"
 #include "nlohmann/json.hpp"
 #include "tools/benchmarking/benchmark_forecast.h"
 #include "tools/cli/terminal_lines.h"
+#include "train/engine/stage_models.h"
 
 namespace strake {
 namespace {
@@ -119,12 +122,16 @@ void AddGpu(const BenchmarkConfig& config, const BenchmarkMeasurement& m, double
 }
 
 void PrintLayout(const Json& r, std::ostream* out) {
-  const int64_t tp = r["tp"], dp = r["dp"];
-  if (tp * dp == 1) return;
+  const int64_t tp = r["tp"], pp = r["pp"], dp = r["dp"];
+  if (tp * pp * dp == 1) return;
+  const std::string stages =
+      pp == 1 ? ""
+              : absl::StrCat(" pp ", pp, " (", r["pp_schedule"].get<std::string>(), ", layers ",
+                             r["pp_layers"].get<std::string>(), ") x");
   *out << absl::StrFormat(
-      "tp %d x dp %d = %d ranks (%s) of that many threads%s, ZeRO %d%s; ops below are the first "
+      "tp %d x%s dp %d = %d ranks (%s) of that many threads%s, ZeRO %d%s; ops below are the first "
       "rank's\n",
-      tp, dp, tp * dp, r["comm"].get<std::string>(),
+      tp, stages, dp, tp * pp * dp, r["comm"].get<std::string>(),
       r["sequence_parallel"].get<bool>() ? ", sequence parallel" : "", r["zero"].get<int64_t>(),
       r["grad_reduce_dtype"] == "bf16" ? ", gradients reduced in bf16" : "");
 }
@@ -258,6 +265,12 @@ Json BenchmarkReport(const BenchmarkConfig& config, const ModelConfig& model,
   json["ops"] = config.machine.ops;
   json["deterministic"] = config.machine.deterministic;
   json["tp"] = config.layout.tp;
+  json["pp"] = config.layout.pp;
+  json["pp_schedule"] = config.layout.pp_schedule;
+  json["pp_chunks"] = config.layout.pp_chunks;
+  json["pp_in_flight"] = config.layout.pp_in_flight;
+  json["pp_layers"] = absl::StrJoin(
+      LayersOfParts(config.RankOptions(model), static_cast<int>(config.layout.pp)), ",");
   json["dp"] = config.layout.dp;
   json["sequence_parallel"] = config.layout.sequence_parallel;
   json["zero"] = config.layout.zero;

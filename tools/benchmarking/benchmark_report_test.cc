@@ -48,6 +48,12 @@ Json OpOf(const Json& report, const char* name) {
   return {};
 }
 
+std::string Printed(const Json& report, int columns = 0) {
+  std::ostringstream out;
+  PrintBenchmarkReport(report, columns, &out);
+  return out.str();
+}
+
 TEST(BenchmarkReportTest, RooflinesAreOfFlopsOrBytes) {
   const Json report = Report({});
   EXPECT_DOUBLE_EQ(report["memory_gigabytes_per_second"], 20);
@@ -91,6 +97,18 @@ TEST(BenchmarkReportTest, ARankHasItsShareOfThePeaks) {
   const Json report = Report(config);
   EXPECT_DOUBLE_EQ(OpOf(report, "matmul")["percent_of_roofline"], 200);
   EXPECT_DOUBLE_EQ(OpOf(report, "gelu")["percent_of_roofline"], 100);
+  EXPECT_THAT(Printed(report), HasSubstr("tp 2 x dp 2 = 4 ranks (threads)"));
+}
+
+TEST(BenchmarkReportTest, StagesAndTheirLayersAreNamed) {
+  BenchmarkConfig config;
+  config.global_batch = 8;
+  config.layout.pp = 2;
+  config.layout.pp_layers = "3,1";
+  const Json report = Report(config);
+  EXPECT_EQ(report["pp"], 2);
+  EXPECT_THAT(Printed(report),
+              HasSubstr("tp 1 x pp 2 (1f1b, layers 3,1) x dp 1 = 2 ranks (threads)"));
 }
 
 TEST(BenchmarkReportTest, AGpuHasNoRooflines) {
@@ -107,12 +125,6 @@ BenchmarkConfig OnCuda() {
   config.global_batch = 5;
   config.seq_len = 20;
   return config;
-}
-
-std::string Printed(const Json& report, int columns = 0) {
-  std::ostringstream out;
-  PrintBenchmarkReport(report, columns, &out);
-  return out.str();
 }
 
 TEST(OpTimesTableTest, NoLineIsWiderThanTheTerminal) {

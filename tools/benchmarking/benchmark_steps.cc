@@ -6,7 +6,6 @@
 #include "core/base/philox.h"
 #include "core/base/status_macros.h"
 #include "models/initialize.h"
-#include "tools/cli/engine_flags.h"
 #include "train/engine/mesh_wide.h"
 
 namespace strake {
@@ -30,10 +29,7 @@ BenchmarkSteps::BenchmarkSteps(const BenchmarkConfig& config, const Mesh& mesh)
 absl::StatusOr<std::unique_ptr<BenchmarkSteps>> BenchmarkSteps::Create(
     const BenchmarkConfig& config, const ModelConfig& model, const Mesh& mesh) {
   std::unique_ptr<BenchmarkSteps> steps(new BenchmarkSteps(config, mesh));
-  STRAKE_ASSIGN_OR_RETURN(steps->engine_,
-                          Engine::Create(EngineOptionsOf(model, config.seq_len, config.micro_batch,
-                                                         config.machine, config.layout),
-                                         mesh));
+  STRAKE_ASSIGN_OR_RETURN(steps->engine_, Engine::Create(config.RankOptions(model), mesh));
   Engine& engine = *steps->engine_;
   STRAKE_RETURN_IF_ERROR(InitializeParameters(/*seed=*/1, engine.team(), &engine.parameters()));
   STRAKE_RETURN_IF_ERROR(engine.optimizer().SetMasters());
@@ -43,8 +39,9 @@ absl::StatusOr<std::unique_ptr<BenchmarkSteps>> BenchmarkSteps::Create(
 absl::StatusOr<double> BenchmarkSteps::Run(int64_t step) {
   // The tokens are made before the timing, as training has its batches ready. All micro-batches of
   // a step are the same.
-  FillRandomTokens(2 * step, engine_->model().config().vocab_size, tokens_);
-  FillRandomTokens(2 * step + 1, engine_->model().config().vocab_size, targets_);
+  const int64_t vocab_size = engine_->options().model.vocab_size;
+  FillRandomTokens(2 * step, vocab_size, tokens_);
+  FillRandomTokens(2 * step + 1, vocab_size, targets_);
   STRAKE_RETURN_IF_ERROR(MeshBarrier(mesh_));
   const double start = MonotonicSeconds();
   const int64_t per_pass = config_.micro_batch * mesh_.sizes().dp;

@@ -83,7 +83,7 @@ absl::Status SetCheckWeights(const CheckConfig& config, Engine& engine) {
   STRAKE_RETURN_IF_ERROR(
       config.init_from.empty()
           ? SetRandomWeights(config, engine)
-          : LoadWeights(config.init_from, *engine.model().config().family, engine.parameters()));
+          : LoadWeights(config.init_from, *engine.options().model.family, engine.parameters()));
   const Tensor& values = engine.parameters().values();
   if (values.dtype() == DType::kF64) RoundTo(config.machine.dtype_kind(), values);
   return engine.optimizer().SetMasters();

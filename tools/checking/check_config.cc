@@ -97,6 +97,7 @@ void AddCheckOptions(CheckConfig* c, OptionSet* options) {
   AddMachineOptions(&c->machine, options);
   AddActivationRecomputeOption(&c->machine.activation_recompute, options);
   AddLayoutOptions(&c->layout, options);
+  AddPipelineOptions(&c->layout, options);
   options->Group("Output");
   options->Add("report", &c->report, "path of a JSON report to write");
   options
@@ -135,6 +136,7 @@ absl::Status Resolve(const OptionSet& given, const ModelConfig& model, CheckConf
   STRAKE_RETURN_IF_ERROR(CheckLayout(c->layout, model, c->seq_len));
   if (c->global_batch == 0) c->global_batch = c->micro_batch * c->layout.dp;
   STRAKE_RETURN_IF_ERROR(CheckBatch(c->layout, c->micro_batch, c->global_batch));
+  STRAKE_RETURN_IF_ERROR(CheckStages(c->layout, model, c->num_micro_batches()));
   if (c->global_batch > (int64_t{1} << 31) / c->seq_len) {
     return absl::InvalidArgumentError(absl::StrCat("--global_batch=", c->global_batch,
                                                    " times --seq_len=", c->seq_len,
@@ -157,7 +159,8 @@ absl::Status CheckIsNoAdapter(const std::string& init_from) {
 }  // namespace
 
 EngineOptions CheckCommand::RankOptions() const {
-  return EngineOptionsOf(model, config.seq_len, config.micro_batch, config.machine, config.layout);
+  return EngineOptionsOf(model, config.seq_len, config.micro_batch, config.num_micro_batches(),
+                         config.machine, config.layout);
 }
 
 EngineOptions CheckCommand::WholeOptions() const {

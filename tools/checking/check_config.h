@@ -29,6 +29,9 @@ struct CheckConfig {
   std::string report;
   bool brief = false;
   bool quiet = false;
+
+  // Per step and data-parallel rank.
+  int64_t num_micro_batches() const { return global_batch / micro_batch / layout.dp; }
 };
 
 struct CheckCommand {

@@ -5,28 +5,34 @@
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
+#include "absl/functional/function_ref.h"
 #include "core/device/op_call.h"
 #include "core/ops/check/check_cases.h"
+#include "parallel/mesh/mesh.h"
 #include "train/engine/step_record.h"
 
 namespace strake {
 
 std::vector<OpCheck> ModelOps(const CheckCommand& command) {
   const CheckConfig& c = command.config;
-  const int64_t num_micro_batches = c.global_batch / c.micro_batch / c.layout.dp;
-  const auto calls_of = [&](int rank) {
-    return RecordStep(command.RankOptions(), c.layout.sizes(), rank, num_micro_batches).calls;
-  };
-  std::vector<OpCall> calls = calls_of(0);
-  if (c.layout.tp > 1) {
-    absl::flat_hash_set<std::string> known;
-    for (const OpCall& call : calls) known.insert(call.ToString());
-    for (OpCall& call : calls_of(static_cast<int>(c.layout.tp) - 1)) {
-      if (known.contains(call.ToString())) continue;
-      call.layer += " of the last rank";
-      call.times = 0;
+  const MeshVector sizes = c.layout.sizes();
+  std::vector<OpCall> calls;
+  absl::flat_hash_set<std::string> known;
+  const auto add_new = [&](int stage, int tp, absl::FunctionRef<void(OpCall*)> mark) {
+    const int rank = RankOf(sizes, {.dp = 0, .pp = stage, .cp = 0, .tp = tp});
+    for (OpCall& call :
+         RecordStep(command.RankOptions(), sizes, rank, c.num_micro_batches()).calls) {
+      if (!known.insert(call.ToString()).second) continue;
+      mark(&call);
       calls.push_back(std::move(call));
     }
+  };
+  for (int stage = 0; stage < sizes.pp; ++stage) add_new(stage, /*tp=*/0, [](OpCall*) {});
+  for (int stage = 0; stage < sizes.pp && sizes.tp > 1; ++stage) {
+    add_new(stage, sizes.tp - 1, [](OpCall* call) {
+      call->layer += " of the last rank";
+      call->times = 0;
+    });
   }
   return ChecksOf(calls);
 }

@@ -69,10 +69,11 @@ void PrintHeader(const CheckCommand& command, const CheckMemoryPlan& plan, Progr
   if (c.brief) return;
   for (const std::string& notice : command.notices) screen->PrintNote(notice);
   screen->Print(absl::StrFormat(
-      "checking %s (%s parameters), batch %d x %d in micro-batches of %d, tp %d x dp %d%s, ZeRO "
-      "%d, on %s; memory %s%s",
+      "checking %s (%s parameters), batch %d x %d in micro-batches of %d, tp %d x%s dp %d%s, "
+      "ZeRO %d, on %s; memory %s%s",
       c.init_from.empty() ? c.model : c.init_from, FormatCount(NumParameters(command.model)),
-      c.global_batch, c.seq_len, c.micro_batch, c.layout.tp, c.layout.dp,
+      c.global_batch, c.seq_len, c.micro_batch, c.layout.tp,
+      c.layout.pp > 1 ? absl::StrCat(" pp ", c.layout.pp, " x") : "", c.layout.dp,
       c.layout.sequence_parallel ? ", sequence parallel" : "", c.layout.zero,
       MachineText(c.machine, c.layout), FormatBytes(static_cast<double>(plan.peak_bytes())),
       plan.gpu_bytes == 0
@@ -171,14 +172,20 @@ OpMachine MachineOf(const EngineOptions& options, ThreadTeam* team, CudaContext*
 // Adds the allocations of all ranks' engines, on their devices. Ranks on a GPU copy weights, then
 // gradients, to the host for the comparison.
 void AddRanks(const EngineOptions& options, const MeshVector& sizes, size_t* host, size_t* gpu) {
-  const MemoryPlan rank = PlanMemory(options, sizes, 0);
-  const size_t num_ranks = NumRanks(sizes);
+  const size_t ranks_of_stage = NumRanks(sizes) / sizes.pp;
+  size_t of_engines = 0, of_copies = 0;
+  for (int stage = 0; stage < sizes.pp; ++stage) {
+    const MemoryPlan rank =
+        PlanMemory(options, sizes, RankOf(sizes, {.dp = 0, .pp = stage, .cp = 0, .tp = 0}));
+    of_engines += ranks_of_stage * rank.total_bytes();
+    of_copies += ranks_of_stage * std::max(rank.parameter_bytes, rank.gradient_bytes);
+  }
   if (options.device == Device::kCpu) {
-    *host += num_ranks * rank.total_bytes();
+    *host += of_engines;
     return;
   }
-  *host += num_ranks * std::max(rank.parameter_bytes, rank.gradient_bytes);
-  *gpu = std::max(*gpu, num_ranks * rank.total_bytes());
+  *host += of_copies;
+  *gpu = std::max(*gpu, of_engines);
 }
 
 absl::Status CheckGpuMemory(const EngineOptions& options, const CheckMemoryPlan& plan) {

@@ -10,6 +10,17 @@
 #include "glog/logging.h"
 
 namespace strake {
+
+// Neighbours in a row of a tensor.
+struct ElementRun {
+  const std::string& name;
+  const SegmentSlice& slice;
+  int num_copies;      // that a data-parallel rank's group of ranks has
+  int64_t full_index;  // of the first in the whole tensor
+  int64_t index;       // of it in the index space
+  int64_t count;
+};
+
 namespace {
 
 constexpr int16_t kUntouched = std::numeric_limits<int16_t>::min();
@@ -21,11 +32,12 @@ uint32_t Bits(T x) {
   return std::bit_cast<uint32_t>(static_cast<float>(x));
 }
 
-// Calls visit(segment, full_index, index, count) for each run of `count` neighbours in a row, from
-// `full_index` of the whole tensor and `index` of the index space, restricted to `range`.
+// Calls visit() for each run, restricted to `range` of the index space.
 void ForEachRun(const ParameterArena& arena, const ShardRange& range,
-                absl::FunctionRef<void(const ParameterSegment&, int64_t, int64_t, int64_t)> visit) {
+                absl::FunctionRef<void(const ElementRun&)> visit) {
   for (const ParameterRecord& record : arena.records()) {
+    // A tied table is on the first stage and the last.
+    const int stages = record.own_bucket ? 2 : 1;
     int64_t column = record.offset;
     for (const ParameterSegment& segment : record.segments) {
       const SegmentSlice& slice = segment.slice;
@@ -34,9 +46,13 @@ void ForEachRun(const ParameterArena& arena, const ShardRange& range,
         const int64_t begin = std::max(at, range.begin);
         const int64_t end = std::min(at + segment.columns, range.end);
         if (begin >= end) continue;
-        visit(segment,
-              (slice.row_begin + row) * slice.full_columns + slice.column_begin + begin - at, begin,
-              end - begin);
+        visit({.name = segment.name,
+               .slice = slice,
+               .num_copies = slice.num_holders * stages,
+               .full_index =
+                   (slice.row_begin + row) * slice.full_columns + slice.column_begin + begin - at,
+               .index = begin,
+               .count = end - begin});
       }
       column += segment.columns;
     }
@@ -48,20 +64,19 @@ void ForEachRun(const ParameterArena& arena, const ShardRange& range,
 WholeTensors::WholeTensors(const ParameterArena& arena, const Tensor& array) {
   const double* elements = array.data<double>();
   Entry* entry = nullptr;
-  const auto add = [&](const ParameterSegment& segment, int64_t full_index, int64_t index,
-                       int64_t count) {
-    const SegmentSlice& slice = segment.slice;
-    if (by_name_.count(segment.name) == 0) {
+  const auto add = [&](const ElementRun& run) {
+    const SegmentSlice& slice = run.slice;
+    if (by_name_.count(run.name) == 0) {
       entry = &entries_.emplace_back();
-      entry->name = segment.name;
+      entry->name = run.name;
       entry->shape = slice.full_rows == 1 ? Shape{slice.full_columns}
                                           : Shape{slice.full_rows, slice.full_columns};
       entry->values.resize(slice.full_rows * slice.full_columns);
-      by_name_[segment.name] = entry;
+      by_name_[run.name] = entry;
     }
-    for (int64_t i = 0; i < count; ++i) {
-      const double value = elements[index + i];
-      entry->values[full_index + i] = value;
+    for (int64_t i = 0; i < run.count; ++i) {
+      const double value = elements[run.index + i];
+      entry->values[run.full_index + i] = value;
       if (std::isfinite(value)) entry->max_abs = std::max(entry->max_abs, std::abs(value));
     }
   };
@@ -91,15 +106,13 @@ std::vector<double> WholeTensors::RelativeErrors(const ParameterArena& arena,
                                                  const Tensor& array) const {
   const double* elements = array.data<double>();
   std::map<std::string, LargestDifference> differences;
-  ForEachRun(
-      arena, {0, arena.num_elements()},
-      [&](const ParameterSegment& segment, int64_t full_index, int64_t index, int64_t count) {
-        const double* truth = by_name_.at(segment.name)->values.data() + full_index;
-        LargestDifference& difference = differences[segment.name];
-        for (int64_t i = 0; i < count; ++i) {
-          difference.Add(elements[index + i], truth[i], full_index + i);
-        }
-      });
+  ForEachRun(arena, {0, arena.num_elements()}, [&](const ElementRun& run) {
+    const double* truth = by_name_.at(run.name)->values.data() + run.full_index;
+    LargestDifference& difference = differences[run.name];
+    for (int64_t i = 0; i < run.count; ++i) {
+      difference.Add(elements[run.index + i], truth[i], run.full_index + i);
+    }
+  });
   std::vector<double> errors;
   for (const Entry& entry : entries_) {
     errors.push_back(differences.at(entry.name).RelativeTo(ScaleOf(entry)));
@@ -130,25 +143,22 @@ void ShardComparison::AddElements(int rank, const ParameterArena& arena, const S
                                   const T* elements) {
   // Elements that no run covers are padding, or a gap between parameters.
   std::vector<bool> covered(range.size());
-  ForEachRun(
-      arena, range,
-      [&](const ParameterSegment& segment, int64_t full_index, int64_t index, int64_t count) {
-        const int64_t at = index - range.begin;
-        std::fill_n(covered.begin() + at, count, true);
-        AddRun(rank, segment, full_index, elements + at, count);
-      });
+  ForEachRun(arena, range, [&](const ElementRun& run) {
+    const int64_t at = run.index - range.begin;
+    std::fill_n(covered.begin() + at, run.count, true);
+    AddRun(rank, run, elements + at);
+  });
   for (int64_t i = 0; i < range.size(); ++i) {
     if (!covered[i] && Bits(elements[i]) != 0) ++coverage_.num_dirty;
   }
 }
 
 template <typename T>
-void ShardComparison::AddRun(int rank, const ParameterSegment& segment, int64_t first_index,
-                             const T* values, int64_t count) {
-  State& state = states_.at(segment.name);
-  const auto expected = static_cast<int16_t>(segment.slice.num_holders * dp_copies_);
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t at = first_index + i;
+void ShardComparison::AddRun(int rank, const ElementRun& run, const T* values) {
+  State& state = states_.at(run.name);
+  const auto expected = static_cast<int16_t>(run.num_copies * dp_copies_);
+  for (int64_t i = 0; i < run.count; ++i) {
+    const int64_t at = run.full_index + i;
     const float value = static_cast<float>(values[i]);
     state.difference.Add(value, state.truth->values[at], at, rank);
     if (state.expected[at] == kUntouched) {
@@ -158,7 +168,7 @@ void ShardComparison::AddRun(int rank, const ParameterSegment& segment, int64_t 
     --state.expected[at];
     if (Bits(state.first[at]) != Bits(value)) ++coverage_.num_different;
   }
-  coverage_.num_comparisons += count;
+  coverage_.num_comparisons += run.count;
 }
 
 std::vector<CheckLine> ShardComparison::Lines(const std::string& what,

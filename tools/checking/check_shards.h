@@ -56,6 +56,8 @@ struct ShardCoverage {
   int64_t num_dirty = 0;        // elements of padding that are not exactly 0
 };
 
+struct ElementRun;  // of a rank's part of a tensor
+
 class ShardComparison {
  public:
   // `truth` must outlive the comparison. Each element is held by `dp_copies` data-parallel ranks.
@@ -81,8 +83,7 @@ class ShardComparison {
   void AddElements(int rank, const ParameterArena& arena, const ShardRange& range,
                    const T* elements);
   template <typename T>
-  void AddRun(int rank, const ParameterSegment& segment, int64_t first_index, const T* values,
-              int64_t count);
+  void AddRun(int rank, const ElementRun& run, const T* values);
 
   const WholeTensors* const truth_;
   const int dp_copies_;

@@ -8,7 +8,8 @@
 namespace strake {
 
 EngineOptions EngineOptionsOf(const ModelConfig& model, int64_t seq_len, int64_t micro_batch,
-                              const MachineConfig& machine, const LayoutConfig& layout) {
+                              int64_t num_micro_batches, const MachineConfig& machine,
+                              const LayoutConfig& layout) {
   return {.model = model,
           .seq_len = seq_len,
           .micro_batch = micro_batch,
@@ -22,6 +23,7 @@ EngineOptions EngineOptionsOf(const ModelConfig& model, int64_t seq_len, int64_t
           .deterministic = machine.deterministic,
           .sequence_parallel = layout.sequence_parallel,
           .gradients = GradientOptionsOf(layout),
+          .pipeline = PipelineOptionsOf(layout, num_micro_batches).value(),
           .logits_chunk = LogitsChunk::For(machine.device_kind()),
           .activation_recompute = ActivationRecomputeOf(machine.activation_recompute)};
 }

@@ -12,9 +12,11 @@
 
 namespace strake {
 
-// `seq_len` and `micro_batch` are those of EngineOptions.
+// `seq_len` and `micro_batch` are those of EngineOptions, `num_micro_batches` that of a step and
+// data-parallel rank. CHECKs CheckStages().
 EngineOptions EngineOptionsOf(const ModelConfig& model, int64_t seq_len, int64_t micro_batch,
-                              const MachineConfig& machine, const LayoutConfig& layout);
+                              int64_t num_micro_batches, const MachineConfig& machine,
+                              const LayoutConfig& layout);
 
 // ResourceExhausted, naming the flags to lower, where the layout's ranks on this machine do not fit
 // into its memory, or into its GPU's.

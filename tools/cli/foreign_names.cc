@@ -90,11 +90,14 @@ constexpr Row kRows[] = {
     // Ranks.
     {"tensor_model_parallel_size tensor_parallel_size tensor_parallel tp_size", "--tp"},
     {"data_parallel_size data_parallel dp_size", "--dp"},
-    {"pipeline_model_parallel_size pipeline_parallel_size pp_size pp context_parallel_size "
-     "context_parallel cp_size cp",
-     "a model is cut by --tp alone here, and the batch by --dp"},
+    {"pipeline_model_parallel_size pipeline_parallel_size pipeline_parallel pp_size", "--pp"},
+    {"num_layers_per_virtual_pipeline_stage virtual_pipeline_model_parallel_size "
+     "num_virtual_stages_per_pipeline_rank",
+     "the parts of the model per stage are --pp_chunks here"},
+    {"context_parallel_size context_parallel cp_size cp",
+     "a model is cut by --tp and --pp here, and the batch by --dp"},
     {"num_gpus nproc nproc_per_node num_processes world_size",
-     "the ranks are --tp times --dp here"},
+     "the ranks are --tp times --pp times --dp here"},
     {"zero_stage zero_optimization_stage -z", "--zero"},
     {"use_distributed_optimizer distributed_optimizer",
      "it is --zero=1 here, or --zero=2 to shard the gradients too"},

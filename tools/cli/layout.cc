@@ -4,17 +4,22 @@
 #include <chrono>
 #include <cstdlib>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "core/base/name_error.h"
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
 #include "models/transformer.h"
 #include "parallel/comm/launch_environment.h"
 #include "parallel/comm/nccl/nccl_rendezvous.h"
+#include "parallel/pipeline/schedule.h"
+#include "train/engine/stage_models.h"
 
 namespace strake {
 namespace {
@@ -39,13 +44,29 @@ std::vector<int64_t> FittingTensorParallelSizes(const ModelConfig& model) {
   return fitting;
 }
 
-// "--tp=1 --dp=4, --tp=2 --dp=2, --tp=4 --dp=1".
-std::string LayoutsOf(int64_t num_ranks) {
+// "--tp=1 --dp=4, --tp=2 --dp=2, --tp=4 --dp=1", with the stages in each if they divide the ranks.
+std::string LayoutsOf(int64_t num_ranks, int64_t stages) {
+  if (num_ranks % stages != 0) stages = 1;
+  const std::string pp = stages > 1 ? absl::StrCat(" --pp=", stages) : "";
   std::vector<std::string> layouts;
-  for (const int64_t tp : Divisors(num_ranks)) {
-    layouts.push_back(absl::StrCat("--tp=", tp, " --dp=", num_ranks / tp));
+  for (const int64_t tp : Divisors(num_ranks / stages)) {
+    layouts.push_back(absl::StrCat("--tp=", tp, pp, " --dp=", num_ranks / stages / tp));
   }
   return absl::StrJoin(layouts, ", ");
+}
+
+// The flags that shape a pipeline, where they are not the defaults.
+std::string PipelineText(const LayoutConfig& c) {
+  const LayoutConfig defaults;
+  std::string text = absl::StrCat("--pp=", c.pp);
+  const auto add = [&](const char* flag, const auto& value, const auto& otherwise) {
+    if (value != otherwise) absl::StrAppend(&text, " --", flag, "=", value);
+  };
+  add("pp_schedule", c.pp_schedule, defaults.pp_schedule);
+  add("pp_chunks", c.pp_chunks, defaults.pp_chunks);
+  add("pp_in_flight", c.pp_in_flight, defaults.pp_in_flight);
+  add("pp_layers", c.pp_layers, defaults.pp_layers);
+  return text;
 }
 
 // A variable in which mpirun of Open MPI 4 passes on its options and its findings. Version 5 has
@@ -58,6 +79,11 @@ int64_t MpirunSetting(const char* name, int64_t otherwise) {
 
 }  // namespace
 
+std::string LayoutConfig::SizesText() const {
+  return absl::StrCat("--tp=", tp, pp > 1 ? absl::StrCat(" times --pp=", pp) : "",
+                      " times --dp=", dp);
+}
+
 CommunicatorOptions LayoutConfig::communicator_options() const {
   return {.timeout = std::chrono::milliseconds(static_cast<int64_t>(comm_timeout * 1000)),
           .check = comm_check};
@@ -67,6 +93,7 @@ void AddLayoutOptions(LayoutConfig* c, OptionSet* options) {
   const Range ranks = Range::Between(1, kMaxRanks);
   options->Group("Layout");
   options->Add("tp", &c->tp, "tensor-parallel ranks: each holds a part of every layer", ranks);
+  options->Add("pp", &c->pp, "stages of a pipeline: each has some of the layers", ranks);
   options->Add("dp", &c->dp, "data-parallel ranks: each trains on its own micro-batches", ranks);
   options->Add("sequence_parallel", &c->sequence_parallel,
                "also shard the tokens between layers over the tensor-parallel ranks");
@@ -89,6 +116,26 @@ void AddLayoutOptions(LayoutConfig* c, OptionSet* options) {
                Range{0.001, 1e6});
 }
 
+void AddPipelineOptions(LayoutConfig* c, OptionSet* options) {
+  options->Add(
+      "pp_schedule", &c->pp_schedule,
+      "the order in which stages do the passes of micro-batches, which moves no bit of the "
+      "result: gpipe, 1f1b, interleaved, which takes several --pp_chunks, or zero_bubble; "
+      "//tools:schedule draws them",
+      PipelineKindNames());
+  options->Add("pp_chunks", &c->pp_chunks,
+               "parts of the model per stage: more make passes shorter, and so is what stages wait "
+               "for, and messages more",
+               Range::Between(1, kMaxRanks));
+  options->Add("pp_in_flight", &c->pp_in_flight,
+               "passes through a chunk whose activations a stage of zero_bubble may hold: more "
+               "memory, less waiting; 0: as many as the first stage of 1f1b or interleaved",
+               Range::Between(0, 1e6));
+  options->Add("pp_layers", &c->pp_layers,
+               "comma-separated numbers of layers of the stages, as 9,3, or of all chunks in the "
+               "model's order; without it spread by their floating-point operations");
+}
+
 void AddGradReduceOption(LayoutConfig* c, OptionSet* options) {
   options->Add(
       "grad_reduce_dtype", &c->grad_reduce_dtype,
@@ -100,6 +147,35 @@ void AddGradReduceOption(LayoutConfig* c, OptionSet* options) {
 GradientReducerOptions GradientOptionsOf(const LayoutConfig& layout) {
   return {.zero = static_cast<int>(layout.zero),
           .reduce_in_bf16 = layout.grad_reduce_dtype == "bf16"};
+}
+
+absl::StatusOr<PipelineOptions> PipelineOptionsOf(const LayoutConfig& layout,
+                                                  int64_t num_micro_batches) {
+  PipelineOptions options = {.kind = PipelineKindOf(layout.pp_schedule),
+                             .chunks = static_cast<int>(layout.pp_chunks),
+                             .in_flight = static_cast<int>(layout.pp_in_flight),
+                             .micro_batches = num_micro_batches};
+  if (layout.pp_layers.empty()) return options;
+  for (const absl::string_view text : absl::StrSplit(layout.pp_layers, ',')) {
+    if (!absl::SimpleAtoi(text, &options.layers.emplace_back())) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--pp_layers=", layout.pp_layers, ": \"", text,
+                       "\" is no number of layers; give one for each stage, as 9,3"));
+    }
+  }
+  return options;
+}
+
+absl::Status CheckStages(const LayoutConfig& layout, const ModelConfig& model,
+                         int64_t num_micro_batches) {
+  STRAKE_ASSIGN_OR_RETURN(PipelineOptions pipeline, PipelineOptionsOf(layout, num_micro_batches));
+  if (layout.pp == 1 && !layout.pp_layers.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--pp_layers=", layout.pp_layers,
+                     " are the layers of a pipeline's stages, and --pp=1 is one stage"));
+  }
+  const EngineOptions options = {.model = model, .pipeline = std::move(pipeline)};
+  return NameError(PipelineText(layout), CheckPipeline(options, static_cast<int>(layout.pp)));
 }
 
 absl::Status CheckTensorParallelSize(const LayoutConfig& layout, const ModelConfig& model) {
@@ -176,21 +252,22 @@ absl::Status CheckProcesses(const LayoutConfig& layout) {
   }
   if (layout.num_ranks() <= kMaxThreadRanks) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
-      "--tp=", layout.tp, " times --dp=", layout.dp, " are ", layout.num_ranks(),
-      " ranks, and --comm=threads takes at most ", kMaxThreadRanks, "; ",
-      layout.tp > kMaxThreadRanks
-          ? "give a smaller --tp"
-          : absl::StrCat("with this --tp, --dp may be up to ", kMaxThreadRanks / layout.tp),
+      layout.SizesText(), " are ", layout.num_ranks(), " ranks, and --comm=threads takes at most ",
+      kMaxThreadRanks, "; ",
+      layout.tp * layout.pp > kMaxThreadRanks
+          ? layout.pp > 1 ? "give a smaller --tp or --pp" : "give a smaller --tp"
+          : absl::StrCat(layout.pp > 1 ? "with these --tp and --pp" : "with this --tp",
+                         ", --dp may be up to ", kMaxThreadRanks / (layout.tp * layout.pp)),
       ", or give --comm=mpi"));
 }
 
 absl::Status CheckNumProcesses(const LayoutConfig& layout, int num_processes) {
   if (num_processes == layout.num_ranks()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      "--tp=", layout.tp, " times --dp=", layout.dp, " are ", layout.num_ranks(), " ranks, but ",
-      num_processes, num_processes == 1 ? " process was" : " processes were",
-      " started; start as many as ranks (mpirun -np ", layout.num_ranks(), "), or give ",
-      LayoutsOf(num_processes)));
+  return absl::InvalidArgumentError(
+      absl::StrCat(layout.SizesText(), " are ", layout.num_ranks(), " ranks, but ", num_processes,
+                   num_processes == 1 ? " process was" : " processes were",
+                   " started; start as many as ranks (mpirun -np ", layout.num_ranks(),
+                   "), or give ", LayoutsOf(num_processes, layout.pp)));
 }
 
 std::string LostMachineWarning(const LayoutConfig& layout) {

@@ -7,17 +7,20 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "models/model_config.h"
 #include "parallel/comm/communicator.h"
 #include "parallel/data/gradient_buckets.h"
 #include "parallel/mesh/mesh.h"
 #include "tools/cli/options.h"
+#include "train/engine/engine_options.h"
 
 namespace strake {
 
 // Members are named like their flags and JSON keys; AddLayoutOptions() documents them.
 struct LayoutConfig {
   int64_t tp = 1;
+  int64_t pp = 1;
   int64_t dp = 1;
   bool sequence_parallel = false;
   int64_t zero = 0;
@@ -25,21 +28,43 @@ struct LayoutConfig {
   std::string comm = "threads";
   bool comm_check = false;
   double comm_timeout = 600;
+  std::string pp_schedule = "1f1b";
+  int64_t pp_chunks = 1;
+  int64_t pp_in_flight = 0;
+  std::string pp_layers = "";
 
   MeshVector sizes() const {
-    return {.dp = static_cast<int>(dp), .pp = 1, .cp = 1, .tp = static_cast<int>(tp)};
+    return {.dp = static_cast<int>(dp),
+            .pp = static_cast<int>(pp),
+            .cp = 1,
+            .tp = static_cast<int>(tp)};
   }
-  int num_ranks() const { return static_cast<int>(dp * tp); }
+  int num_ranks() const { return static_cast<int>(dp * pp * tp); }
+  // "--tp=2 times --dp=4", with "--pp=2" between them where there are several stages.
+  std::string SizesText() const;
   CommunicatorOptions communicator_options() const;
 };
 
 void AddLayoutOptions(LayoutConfig* layout, OptionSet* options);
+
+// Adds how the stages of --pp share a training step, for programs that compute one.
+void AddPipelineOptions(LayoutConfig* layout, OptionSet* options);
 
 // Adds --grad_reduce_dtype, for programs that train.
 void AddGradReduceOption(LayoutConfig* layout, OptionSet* options);
 
 // Returns what the flags say of gradients: ZeRO's stage, and how ranks sum them.
 GradientReducerOptions GradientOptionsOf(const LayoutConfig& layout);
+
+// What the flags say of a pipeline, whose steps have `num_micro_batches` per data-parallel rank.
+// InvalidArgument, naming --pp_layers, where that is no list of numbers.
+absl::StatusOr<PipelineOptions> PipelineOptionsOf(const LayoutConfig& layout,
+                                                  int64_t num_micro_batches);
+
+// InvalidArgument, with the numbers and what fits, where the model's layers or a step's
+// micro-batches do not fit the stages and their schedule.
+absl::Status CheckStages(const LayoutConfig& layout, const ModelConfig& model,
+                         int64_t num_micro_batches);
 
 // InvalidArgument, with both numbers and the sizes that fit, where the model cannot be sharded over
 // --tp.

@@ -37,11 +37,11 @@ class LayoutTest : public ::testing::Test {
 };
 
 TEST_F(LayoutTest, SizesAndRanks) {
-  const LayoutConfig layout = {.tp = 4, .dp = 3};
-  EXPECT_EQ(layout.num_ranks(), 12);
-  EXPECT_EQ(layout.sizes().tp, 4);
-  EXPECT_EQ(layout.sizes().dp, 3);
-  EXPECT_EQ(NumRanks(layout.sizes()), 12);
+  const LayoutConfig layout = {.tp = 4, .pp = 2, .dp = 3};
+  EXPECT_EQ(layout.num_ranks(), 24);
+  EXPECT_EQ(layout.sizes(), (MeshVector{.dp = 3, .pp = 2, .cp = 1, .tp = 4}));
+  EXPECT_EQ(layout.SizesText(), "--tp=4 times --pp=2 times --dp=3");
+  EXPECT_EQ((LayoutConfig{.tp = 4, .dp = 3}).SizesText(), "--tp=4 times --dp=3");
 }
 
 TEST_F(LayoutTest, CommunicatorsTakeTheFlags) {
@@ -66,6 +66,44 @@ TEST_F(LayoutTest, ThreadsOfOneProcess) {
   EXPECT_THAT(Message(CheckProcesses({.tp = 3, .dp = 400})),
               AllOf(HasSubstr("--tp=3 times --dp=400 are 1200 ranks"), HasSubstr("--comm=threads"),
                     HasSubstr("at most 1024"), HasSubstr("up to 341"), HasSubstr("--comm=mpi")));
+}
+
+TEST_F(LayoutTest, StagesAreRanksToo) {
+  EXPECT_THAT(Message(CheckProcesses({.tp = 2, .pp = 4, .dp = 200})),
+              AllOf(HasSubstr("--tp=2 times --pp=4 times --dp=200 are 1600 ranks"),
+                    HasSubstr("with these --tp and --pp, --dp may be up to 128")));
+  EXPECT_THAT(Message(CheckNumProcesses({.tp = 2, .pp = 3, .comm = "mpi"}, 12)),
+              AllOf(HasSubstr("--tp=2 times --pp=3 times --dp=1 are 6 ranks, but 12 processes"),
+                    HasSubstr("--tp=1 --pp=3 --dp=4, --tp=2 --pp=3 --dp=2, --tp=4 --pp=3 --dp=1")));
+  EXPECT_THAT(Message(CheckNumProcesses({.tp = 2, .pp = 3, .comm = "mpi"}, 4)),
+              HasSubstr("give --tp=1 --dp=4, --tp=2 --dp=2, --tp=4 --dp=1"));
+}
+
+TEST_F(LayoutTest, StagesNameWhatWouldFit) {
+  ModelConfig model;
+  model.num_layers = 12;
+  const auto check = [&](const LayoutConfig& layout) {
+    return Message(CheckStages(layout, model, /*num_micro_batches=*/3));
+  };
+  EXPECT_EQ(check({}), "");
+  EXPECT_EQ(check({.pp = 12}), "");
+  EXPECT_EQ(check({.pp = 2, .pp_layers = "9,3"}), "");
+  EXPECT_EQ(check({.pp = 13}),
+            "--pp=13: 12 layers cannot be spread over 13 stages; at most 12 stages have a layer in "
+            "each part");
+  EXPECT_THAT(check({.pp = 2, .pp_layers = "9,4"}),
+              AllOf(HasSubstr("--pp=2 --pp_layers=9,4: "), HasSubstr("13 layers, but the model "
+                                                                     "has 12 layers")));
+  EXPECT_THAT(check({.pp = 2, .pp_layers = "12,0"}), HasSubstr("--pp_layers=12,0: "));
+  EXPECT_EQ(check({.pp = 2, .pp_layers = "9,,3"}),
+            "--pp_layers=9,,3: \"\" is no number of layers; give one for each stage, as 9,3");
+  EXPECT_THAT(check({.pp_layers = "9,3"}), HasSubstr("--pp_layers=9,3 are the layers"));
+  EXPECT_THAT(check({.pp = 4, .pp_schedule = "interleaved", .pp_chunks = 2}),
+              AllOf(HasSubstr("--pp=4 --pp_schedule=interleaved --pp_chunks=2: "),
+                    HasSubstr("3 are fewer than 4")));
+  EXPECT_THAT(check({.pp = 2, .pp_chunks = 2}), HasSubstr("interleaved is the one with several"));
+  EXPECT_THAT(check({.pp = 3, .pp_schedule = "zero_bubble", .pp_in_flight = 1}),
+              HasSubstr("--pp_in_flight=1: "));
 }
 
 TEST_F(LayoutTest, ThreadsUnderALauncherAreAnError) {

@@ -24,8 +24,8 @@ absl::Status CheckGpus(const LayoutConfig& layout) {
     return SetCudaDevice(CudaDeviceOf(layout));
   }
   return absl::InvalidArgumentError(absl::StrCat(
-      "--tp=", layout.tp, " times --dp=", layout.dp, " put ", num_local_ranks,
-      " ranks on this machine, which has ", num_gpus, " ", Plural(num_gpus, "GPU"),
+      layout.SizesText(), " put ", num_local_ranks, " ranks on this machine, which has ", num_gpus,
+      " ", Plural(num_gpus, "GPU"),
       "; --comm=nccl needs one for each rank: start fewer processes on it, or give --comm=threads, "
       "whose ranks share a GPU"));
 }

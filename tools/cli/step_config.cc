@@ -19,6 +19,7 @@ EngineOptions StepConfig::RankOptions(const ModelConfig& model_config) const {
           .device = kind,
           .sequence_parallel = layout.sequence_parallel,
           .gradients = GradientOptionsOf(layout),
+          .pipeline = PipelineOptionsOf(layout, num_micro_batches()).value(),
           .logits_chunk = LogitsChunk::For(kind),
           .activation_recompute = ActivationRecomputeOf(activation_recompute)};
 }
@@ -42,6 +43,7 @@ void AddStepOptions(StepConfig* c, OptionSet* options) {
                {"cpu", "cuda"});
   AddActivationRecomputeOption(&c->activation_recompute, options);
   AddLayoutOptions(&c->layout, options);
+  AddPipelineOptions(&c->layout, options);
   AddGradReduceOption(&c->layout, options);
   options->Paths({"model"});
   options->Suggest("model", ModelPresetNames());
@@ -53,10 +55,10 @@ absl::Status ResolveStep(const OptionSet& given, const ModelConfig& model, StepC
   STRAKE_RETURN_IF_ERROR(CheckLayout(c->layout, model, c->seq_len));
   if (c->global_batch == 0) c->global_batch = c->micro_batch * c->layout.dp;
   STRAKE_RETURN_IF_ERROR(CheckBatch(c->layout, c->micro_batch, c->global_batch));
+  STRAKE_RETURN_IF_ERROR(CheckStages(c->layout, model, c->num_micro_batches()));
   if (c->rank < c->layout.num_ranks()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("--rank=", c->rank, ": --tp=", c->layout.tp,
-                                                 " times --dp=", c->layout.dp, " are ",
-                                                 c->layout.num_ranks(), " ranks, from 0"));
+  return absl::InvalidArgumentError(absl::StrCat("--rank=", c->rank, ": ", c->layout.SizesText(),
+                                                 " are ", c->layout.num_ranks(), " ranks, from 0"));
 }
 
 }  // namespace strake

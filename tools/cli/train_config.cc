@@ -182,6 +182,7 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
   options->Add("exit_zero_on_stop", &c->exit_zero_on_stop,
                "exit with 0 where a signal stopped the run before its end; without it with 3");
   AddLayoutOptions(&c->layout, options);
+  AddPipelineOptions(&c->layout, options);
   AddGradReduceOption(&c->layout, options);
   options->Group("Output (0: never)");
   options->Add("log_every", &c->log_every,
@@ -306,6 +307,11 @@ DocumentMode DocumentsOf(const TrainConfig& c) {
                                 : DocumentMode::kConcat;
 }
 
+// Per step and data-parallel rank.
+int64_t NumMicroBatches(const TrainConfig& c) {
+  return c.run.global_batch / c.run.engine.micro_batch / c.layout.dp;
+}
+
 // Sets the values that follow from the other members.
 void ResolveRun(const ModelConfig& model, TrainConfig* c) {
   const auto kind = ParseScheduleKind(c->schedule);
@@ -313,7 +319,7 @@ void ResolveRun(const ModelConfig& model, TrainConfig* c) {
   c->run.schedule.kind = *kind;
   c->run.documents = DocumentsOf(*c);
   c->run.engine = EngineOptionsOf(model, c->run.engine.seq_len, c->run.engine.micro_batch,
-                                  c->machine, c->layout);
+                                  NumMicroBatches(*c), c->machine, c->layout);
   if (c->data_fingerprint == "full") {
     c->run.data_fingerprint_tokens = std::numeric_limits<int64_t>::max();
   }
@@ -403,6 +409,7 @@ absl::Status Resolve(const OptionSet& given, const ModelConfig& model, TrainConf
   STRAKE_RETURN_IF_ERROR(CheckLayout(c->layout, model, c->run.engine.seq_len));
   ResolveDirectory(given, model, c, notices);
   STRAKE_RETURN_IF_ERROR(ResolveFromRun(given, model, c, notices));
+  STRAKE_RETURN_IF_ERROR(CheckStages(c->layout, model, NumMicroBatches(*c)));
   if (c->run.engine.micro_batch > (int64_t{1} << 31) / c->run.engine.seq_len) {
     return absl::InvalidArgumentError(absl::StrCat("--micro_batch=", c->run.engine.micro_batch,
                                                    " times --seq_len=", c->run.engine.seq_len,

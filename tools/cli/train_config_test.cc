@@ -664,7 +664,7 @@ TEST(TrainConfigTest, NamesOfOtherTrainersAreAnswered) {
            {"--num_train_epochs=3", "it is --epochs here"},
            {"--gradient_accumulation_steps=4", "--micro_batch times --dp times these steps"},
            {"--tensor-model-parallel-size=2", "it is --tp here"},
-           {"--pipeline-model-parallel-size=2", "--tp"},
+           {"--pipeline-model-parallel-size=2", "--pp"},
            {"--warmup_ratio=0.1", "--warmup_steps: this share times --steps"},
            {"--max_seq_length=1024", "it is --seq_len here"},
            {"--block_size=1024", "it is --seq_len here"},

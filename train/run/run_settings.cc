@@ -14,6 +14,7 @@
 #include "models/lora_modules.h"
 #include "nlohmann/json.hpp"
 #include "optim/lr_schedule.h"
+#include "parallel/pipeline/schedule.h"
 #include "train/run/run_record.h"
 
 namespace strake {
@@ -123,9 +124,14 @@ nlohmann::ordered_json SettingsOf(const TrainerOptions& o, const MeshVector& siz
   json["out"] = o.directory;
   json["resume"] = ResumeSetting(o);
   json["tp"] = sizes.tp;
+  json["pp"] = sizes.pp;
   json["dp"] = sizes.dp;
   json["sequence_parallel"] = o.engine.sequence_parallel;
   json["zero"] = o.engine.gradients.zero;
+  json["pp_schedule"] = PipelineKindName(o.engine.pipeline.kind);
+  json["pp_chunks"] = o.engine.pipeline.chunks;
+  json["pp_in_flight"] = o.engine.pipeline.in_flight;
+  json["pp_layers"] = absl::StrJoin(o.engine.pipeline.layers, ",");
   json["grad_reduce_dtype"] = o.engine.gradients.reduce_in_bf16 ? "bf16" : "fp32";
   json["eval_every"] = o.eval_every;
   json["eval_batches"] = o.eval_batches;
