@@ -195,6 +195,16 @@ std::vector<LayoutCase> Pipelines() {
     c.model = model;
     layouts.push_back(c);
   }
+  // The gradient of a tied table is two sums, of the head and of the embedding, for one micro-batch
+  // on one rank, too.
+  c.tied = true;
+  c.num_micro_batches = 1;
+  c.tp = 2;
+  c.sequence_parallel = true;
+  for (const char* const model : {"gemma2", "gpt2"}) {
+    c.model = model;
+    layouts.push_back(c);
+  }
   return layouts;
 }
 

@@ -89,10 +89,13 @@ absl::Status EmbeddingBackward(const Context& ctx, const Tensor& dy, const Tenso
   CheckShapes(tokens, slice, dtable, AccumulationDType(dy.dtype()), dy);
   const bool on_cuda = OnCuda("embedding", ctx, dy, tokens, dtable);
   const ActivationScope scope(ctx.arena());
-  Tensor workspace;
+  Tensor workspace, order, row_sum;
   if (on_cuda) {
     const size_t bytes = cuda::EmbeddingBackwardWorkspaceBytes(tokens.dim(0), dy.dim(1));
     workspace = ctx.arena().Allocate(DType::kI32, {static_cast<int64_t>(bytes / sizeof(int32_t))});
+  } else {
+    order = ctx.arena().Allocate(DType::kI32, {tokens.dim(0)});
+    row_sum = ctx.arena().Allocate(dtable.dtype(), {dtable.dim(1)});
   }
   const OpScope op(ctx, "embedding", [&](OpCall& call) {
     call.In("dy", dy)
@@ -109,7 +112,9 @@ absl::Status EmbeddingBackward(const Context& ctx, const Tensor& dy, const Tenso
             .slice = slice,
             .table_rows = dtable.dim(0),
             .columns = dtable.dim(1),
-            .dtable = dtable.data<Sum>()};
+            .dtable = dtable.data<Sum>(),
+            .order = on_cuda ? nullptr : order.data<int32_t>(),
+            .row_sum = on_cuda ? nullptr : row_sum.data<Sum>()};
   };
   if (on_cuda) {
     return DispatchCuda("embedding", dy.dtype(), [&]<typename T>() {
@@ -119,6 +124,7 @@ absl::Status EmbeddingBackward(const Context& ctx, const Tensor& dy, const Tenso
     });
   }
   if (absl::Status status = CheckTokens(tokens, slice.vocab_size); !status.ok()) return status;
+  SortByToken(tokens.data<int32_t>(), tokens.dim(0), order.data<int32_t>());
   // Each thread owns columns, not tokens, because equal tokens add to the same row of the table.
   const bool done = RunCpuKernels("embedding", ctx, dy.dtype(), [&]<typename T>() {
     const auto args = args_of.template operator()<T, float>();

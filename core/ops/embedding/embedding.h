@@ -30,9 +30,10 @@ absl::Status CheckTokens(const Tensor& tokens, int64_t vocab_size);
 absl::Status EmbeddingForward(const Context& ctx, const Tensor& tokens, const VocabSlice& slice,
                               const Tensor& table, Tensor y);
 
-// dtable [R, C] += the rows of dy [N, C] by token; tokens of other slices, and padding, add
-// nothing. The order of the terms depends on the tokens alone. On the CPU it is the order of the
-// tokens: the same bits with any number of threads.
+// dtable [R, C] += the sums of the rows of dy [N, C] by token, each summed before it is added, so
+// that dtable gets the same bits where the sums are computed elsewhere; tokens of other slices, and
+// padding, add nothing. The order of a sum's terms depends on the tokens alone. On the CPU it is
+// the order of the tokens: the same bits with any number of threads.
 absl::Status EmbeddingBackward(const Context& ctx, const Tensor& dy, const Tensor& tokens,
                                const VocabSlice& slice, Tensor dtable);
 

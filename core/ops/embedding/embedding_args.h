@@ -5,7 +5,9 @@
 #ifndef STRAKE_CORE_OPS_EMBEDDING_EMBEDDING_ARGS_H_
 #define STRAKE_CORE_OPS_EMBEDDING_EMBEDDING_ARGS_H_
 
+#include <algorithm>
 #include <cstdint>
+#include <numeric>
 
 #include "core/ops/vocab_slice.h"
 
@@ -28,9 +30,19 @@ struct EmbeddingBackwardArgs {
   int64_t num_tokens;
   VocabSlice slice;
   int64_t table_rows, columns;
-  Sum* dtable;                // [R, C], +=
-  void* workspace = nullptr;  // CUDA's
+  Sum* dtable;                     // [R, C], +=
+  void* workspace = nullptr;       // CUDA's
+  const int32_t* order = nullptr;  // [N], of SortByToken()
+  Sum* row_sum = nullptr;          // [C]; both on the CPU alone
 };
+
+// Fills `order` with the indices of `tokens`, sorted by token, then by index.
+inline void SortByToken(const int32_t* tokens, int64_t num_tokens, int32_t* order) {
+  std::iota(order, order + num_tokens, 0);
+  std::sort(order, order + num_tokens, [&](int32_t a, int32_t b) {
+    return tokens[a] != tokens[b] ? tokens[a] < tokens[b] : a < b;
+  });
+}
 
 }  // namespace strake
 

@@ -31,13 +31,25 @@ void EmbeddingForward(EmbeddingForwardArgs<T> args, int64_t begin, int64_t end) 
 
 template <typename T>
 void EmbeddingBackward(EmbeddingBackwardArgs<T> args, int64_t begin, int64_t end) {
-  const int64_t columns = args.columns, first = args.slice.begin, table_rows = args.table_rows;
-  const T* dy = args.dy + begin;
-  float* dtable = args.dtable + begin;
-  for (int64_t n = 0; n < args.num_tokens; ++n) {
-    const int64_t row = args.tokens[n] - first;
-    if (row < 0 || row >= table_rows) continue;
-    Add(dy + n * columns, end - begin, dtable + row * columns);
+  const int64_t size = end - begin;
+  const auto dy = [&](int64_t place) { return args.dy + args.order[place] * args.columns + begin; };
+  for (int64_t place = 0; place < args.num_tokens;) {
+    const int64_t token = args.tokens[args.order[place]], first = place;
+    const auto same = [&] {
+      return place < args.num_tokens && args.tokens[args.order[place]] == token;
+    };
+    while (same()) ++place;
+    const int64_t row = token - args.slice.begin;
+    if (row < 0 || row >= args.table_rows) continue;
+    float* const dtable = args.dtable + row * args.columns + begin;
+    if (place == first + 1) {
+      Add(dy(first), size, dtable);
+      continue;
+    }
+    float* const sum = args.row_sum + begin;
+    __builtin_memset(sum, 0, size * sizeof(float));
+    for (int64_t i = first; i < place; ++i) Add(dy(i), size, sum);
+    Add(sum, size, dtable);
   }
 }
 

@@ -129,14 +129,18 @@ TYPED_TEST(EmbeddingCudaTest, BackwardAddsWhatTheReferenceAdds) {
       Problem<TypeParam> p(size, guard_at);
       FillSmallIntegers(p.y, 3);
       const std::vector<double> dy = ToDouble(p.y);
-      std::vector<double> dtable = ToDouble(p.dtable);
+      std::vector<double> dtable = ToDouble(p.dtable), row_sum(size.columns);
+      std::vector<int32_t> order(size.tokens);
+      SortByToken(p.tokens.data(), size.tokens, order.data());
       reference::EmbeddingBackward<double>({.dy = dy.data(),
                                             .tokens = p.tokens.data(),
                                             .num_tokens = size.tokens,
                                             .slice = size.slice,
                                             .table_rows = size.rows,
                                             .columns = size.columns,
-                                            .dtable = dtable.data()},
+                                            .dtable = dtable.data(),
+                                            .order = order.data(),
+                                            .row_sum = row_sum.data()},
                                            0, size.columns);
       ASSERT_EQ(p.Backward(p.y.data()), absl::OkStatus());
       EXPECT_EQ(ToDouble(p.dtable), dtable);

@@ -27,11 +27,17 @@ void EmbeddingForward(const EmbeddingForwardArgs<Scalar>& args, int64_t begin, i
 template <typename Scalar>
 void EmbeddingBackward(const EmbeddingBackwardArgs<Scalar, Scalar>& args, int64_t begin,
                        int64_t end) {
-  for (int64_t n = 0; n < args.num_tokens; ++n) {
-    const int64_t row = args.tokens[n] - args.slice.begin;
+  const int64_t size = end - begin;
+  Array<Scalar> sum(args.row_sum + begin, size);
+  sum.setZero();
+  for (int64_t place = 0; place < args.num_tokens; ++place) {
+    const int64_t n = args.order[place], row = args.tokens[n] - args.slice.begin;
     if (row < 0 || row >= args.table_rows) continue;
-    Array<Scalar>(args.dtable + row * args.columns + begin, end - begin) +=
-        ConstArray<Scalar>(args.dy + n * args.columns + begin, end - begin);
+    sum += ConstArray<Scalar>(args.dy + n * args.columns + begin, size);
+    const bool last = place + 1 == args.num_tokens;
+    if (!last && args.tokens[args.order[place + 1]] == args.tokens[n]) continue;
+    Array<Scalar>(args.dtable + row * args.columns + begin, size) += sum;
+    sum.setZero();
   }
 }
 

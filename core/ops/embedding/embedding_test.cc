@@ -85,6 +85,27 @@ TEST(EmbeddingTest, BackwardAddsRowsExactly) {
   EXPECT_TRUE(SameBits(t.dtable, dtable));
 }
 
+// A pipeline sums the rows on one rank, and adds them on another.
+TEST(EmbeddingTest, BackwardAddsSumsOfRows) {
+  for (const DType dtype : {DType::kF32, DType::kF64}) {
+    for (const int64_t num_tokens : {1, 40}) {
+      Tables sums(dtype, num_tokens), t(dtype, num_tokens);
+      TestTensor expected(dtype, t.dtable->shape());
+      FillNormal(sums.y, 4);
+      FillNormal(t.y, 4);
+      FillNormal(t.dtable, 5);
+      FillNormal(expected, 5);
+      const TestContext ctx;
+      ASSERT_TRUE(sums.Backward(ctx).ok());
+      ASSERT_TRUE(t.Backward(ctx).ok());
+      for (int64_t i = 0; i < expected->num_elements(); ++i) {
+        SetElement(expected, i, GetElement(expected, i) + GetElement(sums.dtable, i));
+      }
+      EXPECT_TRUE(SameBits(t.dtable, expected)) << num_tokens;
+    }
+  }
+}
+
 // T tables of equal size. Eight tables of 2 rows hold 11 tokens: one half table and two whole
 // tables are padding.
 TEST(EmbeddingTest, ASliceKnowsItsOwnTokensOnly) {
