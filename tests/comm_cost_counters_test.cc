@@ -38,6 +38,7 @@ using StageCounts = std::array<Counts, kNumStages>;
 
 Stage StageOf(Phase phase) {
   switch (phase) {
+    case Phase::kTiedTable:
     case Phase::kPartialGradients:
       return kSum;
     case Phase::kNorm:
@@ -66,8 +67,10 @@ Counts Counted(const Engine& engine) {
     for (int k = 0; k < kNumCollectiveKinds; ++k) {
       const auto kind = static_cast<CollectiveKind>(k);
       const CollectiveStats::Entry& entry = group->stats()[kind];
-      if (entry.calls > 0)
-        counts[{group->axis(), CollectiveName(kind)}] = {entry.calls, entry.bytes};
+      if (entry.calls == 0) continue;
+      auto& [calls, bytes] = counts[{group->stats_axis(), CollectiveName(kind)}];
+      calls += entry.calls;
+      bytes += entry.bytes;
     }
   }
   return counts;
@@ -179,6 +182,35 @@ std::vector<ModelConfig> Models(int tp) {
   return models;
 }
 
+// Every schedule and its chunks, under each stage of ZeRO.
+void TestPipelines(int tp, int pp, int dp, std::set<RowKey>* seen) {
+  int n = 0;
+  for (ModelConfig model : Models(tp)) {
+    model.num_layers = 2 * pp;
+    for (const PipelineKind kind : kPipelineKinds) {
+      for (const int64_t num_micro_batches : {pp, 2 * pp - 1}) {
+        const int zero = n++ % 3;
+        if (n % 7 == 0) model.lora = {.rank = 3, .alpha = 6};
+        ExpectEqualToCounters({{.model = model,
+                                .seq_len = 24,
+                                .micro_batch = 1 + n / 2 % 2,
+                                .dtype = n % 5 == 0 ? DType::kF64 : DType::kF32,
+                                .sequence_parallel = n % 4 < 2,
+                                .gradients = {.zero = zero, .bucket_bytes = n % 4 == 0 ? 1 : 3000},
+                                .pipeline = {.kind = kind,
+                                             .chunks = kind == PipelineKind::kInterleaved ? 2 : 1,
+                                             .micro_batches = num_micro_batches},
+                                .activation_recompute = static_cast<ActivationRecompute>(n % 3)},
+                               {.dp = dp, .pp = pp, .cp = 1, .tp = tp},
+                               /*rank=*/0,
+                               num_micro_batches},
+                              seen);
+        model.lora = {};
+      }
+    }
+  }
+}
+
 void TestLayouts(int tp, int dp, std::set<RowKey>* seen) {
   constexpr int64_t kBucketBytes[] = {1, 3000, 25 << 20};
   int n = 0;
@@ -219,6 +251,9 @@ TEST(CommCostCountersTest, EveryRowOfEveryLayout) {
       EXPECT_EQ(seen.empty(), tp * dp == 1);
     }
   }
+  TestPipelines(/*tp=*/1, /*pp=*/2, /*dp=*/1, &seen);
+  TestPipelines(/*tp=*/2, /*pp=*/2, /*dp=*/2, &seen);
+  TestPipelines(/*tp=*/1, /*pp=*/4, /*dp=*/1, &seen);
   using Kind = CollectiveKind;
   std::set<RowKey> expected = {
       {Phase::kLoss, "tp", Kind::kAllReduceMax},
@@ -229,9 +264,15 @@ TEST(CommCostCountersTest, EveryRowOfEveryLayout) {
       {Phase::kPartialGradients, "kv", Kind::kAllReduceSum},
       {Phase::kShardedOptimizer, "dp", Kind::kAllGather},
       {Phase::kNorm, "tp", Kind::kAllReduceSum},
+      {Phase::kPipeline, "pp", Kind::kSend},
+      {Phase::kPipeline, "pp", Kind::kRecv},
+      {Phase::kTiedTable, "pp", Kind::kSend},
+      {Phase::kTiedTable, "pp", Kind::kRecv},
       {Phase::kNorm, "dp", Kind::kAllReduceSum},
+      {Phase::kNorm, "pp", Kind::kAllReduceSum},
       {Phase::kControl, "tp", Kind::kAllReduceSum},
       {Phase::kControl, "dp", Kind::kAllReduceSum},
+      {Phase::kControl, "pp", Kind::kAllReduceSum},
   };
   for (const Phase phase : {Phase::kEmbedding, Phase::kForward, Phase::kBackward, Phase::kHead}) {
     for (const Kind kind : {Kind::kAllReduceSum, Kind::kReduceScatterSum, Kind::kAllGather}) {

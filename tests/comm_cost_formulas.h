@@ -1,12 +1,13 @@
 // The collectives of a training step by formula, to compare with the record of a step and with the
 // communicators' counts. From the model it only uses a rank's parameters.
 //
-//   T tensor-parallel and D data-parallel ranks; M micro-batches per step and rank, of N tokens;
-//   L layers, hidden size C, KV key/value heads; E elements of the rank's parameters, gaps
-//   included, in B buckets of gradients; K chunks of a micro-batch's logits (models/head_loss.h); P
-//   of those that the rank updates have partial gradients: Pr of replicated parameters, Pk of
-//   replicated key/value heads. Elements are of the parameters' dtype, of gradients where marked g,
-//   f64 where marked d.
+//   T tensor-parallel and D data-parallel ranks; P stages; M micro-batches per step and rank, of N
+//   tokens, n = N, or N / T with sequence parallelism (SP); S of the stage's parts of the model
+//   have one before them, and R one behind them; L layers of the stage, hidden size C, KV key/value
+//   heads; E elements of the rank's parameters, gaps included, in B buckets of gradients; K chunks
+//   of a micro-batch's logits (models/head_loss.h); P of those that the rank updates have partial
+//   gradients: Pr of replicated parameters, Pk of replicated key/value heads. Elements are of the
+//   parameters' dtype, of gradients where marked g, f64 where marked d.
 //
 //   phase              axis  collective              calls          elements per call
 //   embedding          tp    sum                     M              N C
@@ -20,6 +21,9 @@
 //   again, backward    tp    all-reduce              L M            2 N g, if all is recomputed
 //   loss               tp    all-reduce max          M K            N g in all, per micro-batch
 //                      tp    all-reduce              M K            2 N g in all, per micro-batch
+//   pipeline           pp    send, receive           M (S + R)      n C: activations, gradients
+//   tied_table         pp    send, receive           1 for a bucket its elements that the rank
+//                            on the first, last stage               updates, g
 //   gradients          dp    zero 0: all-reduce      B              E g in all
 //                            zero 1: reduce-scatter  B              E g in all
 //                            zero 2: reduce-scatter  B M            E g in all, per micro-batch
@@ -27,11 +31,14 @@
 //                      kv    all-reduce              1 if any       Pk g, T/KV ranks (1 < KV < T)
 //   sharded_optimizer  dp    zero 1, 2: all-gather   1              E
 //   norm               tp    all-reduce              1              20 of i64
+//                      pp    all-reduce              1              20 of i64
 //                      dp    zero 1, 2: all-reduce   1              20 of i64
 //   control            tp    all-reduce              1              1 d: stop
+//                      pp    all-reduce              1              2 d: stop, loss
 //                      dp    all-reduce              1              2 d: stop, loss
 //
-// "sum" is an all-reduce, or with sequence parallelism (SP) a reduce-scatter, whose all-gather is
+// The first stage has the embedding's rows, the last one those of head and loss. "sum" is an
+// all-reduce, or with SP a reduce-scatter, whose all-gather is
 // in the other pass of the same layer. A block has four sums: after the row-parallel layers of its
 // two halves in the forward pass, before their column-parallel layers in the backward pass. The
 // head has only the latter, the embedding only the former. Recomputation

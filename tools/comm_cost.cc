@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "core/base/format_quantity.h"
 #include "core/base/json.h"
 #include "core/base/status_macros.h"
@@ -19,6 +20,7 @@
 #include "tools/cli/program.h"
 #include "tools/cli/step_config.h"
 #include "tools/cli/user_paths.h"
+#include "train/engine/stage_models.h"
 #include "train/engine/step_record.h"
 
 namespace strake {
@@ -110,16 +112,26 @@ Json MemoryJson(const MemoryPlan& plan) {
           {"activation_bytes", plan.activation_bytes}, {"library_bytes", plan.library_bytes}};
 }
 
-void PrintTable(const CommCostConfig& c, const ModelConfig& model, const MemoryPlan& memory,
+// ", pp 2 (stage 0, 1f1b, layers 9,3)", or nothing without a pipeline.
+std::string StagesText(const CommCostConfig& c, const CommCostOptions& cost) {
+  const int stages = cost.sizes.pp;
+  if (stages == 1) return "";
+  return absl::StrCat(", pp ", stages, " (stage ", CoordinatesOf(cost.sizes, cost.rank).pp, ", ",
+                      c.layout.pp_schedule, ", layers ",
+                      absl::StrJoin(LayersOfParts(cost, stages), ","), ")");
+}
+
+void PrintTable(const CommCostConfig& c, const CommCostOptions& cost, const MemoryPlan& memory,
                 const std::vector<CommCostRow>& rows, const CommLink& link) {
   std::cout << absl::StrFormat(
       "%s (%s parameters), %d x %d tokens of %d sequences per step, %s\n"
-      "rank %d of tp %d, dp %d, sequence parallelism %s, zero %d%s\n"
+      "rank %d of tp %d%s, dp %d, sequence parallelism %s, zero %d%s\n"
       "memory of the rank: %s\n"
       "per step; ms at %g bytes/s and %g s per message, as if no two collectives and no "
       "computation ran at once\n\n",
-      c.model, FormatCount(NumParameters(model)), c.micro_batch, c.seq_len, c.global_batch, c.dtype,
-      c.rank, c.layout.tp, c.layout.dp, c.layout.sequence_parallel ? "on" : "off", c.layout.zero,
+      c.model, FormatCount(NumParameters(cost.model)), c.micro_batch, c.seq_len, c.global_batch,
+      c.dtype, c.rank, c.layout.tp, StagesText(c, cost), c.layout.dp,
+      c.layout.sequence_parallel ? "on" : "off", c.layout.zero,
       c.layout.grad_reduce_dtype == "bf16" ? ", gradients reduced in bf16" : "", MemoryText(memory),
       link.bytes_per_second, link.latency_seconds);
   std::cout << absl::StrFormat("%-18s %-4s %5s %-19s %8s %10s %10s %12s\n", "phase", "axis",
@@ -129,7 +141,7 @@ void PrintTable(const CommCostConfig& c, const ModelConfig& model, const MemoryP
               CollectiveName(row.collective),
               {row.calls, row.bytes, row.RingBytes(), row.Seconds(link)});
   }
-  for (const std::string axis : {"tp", "kv", "dp"}) {
+  for (const std::string axis : {"tp", "kv", "pp", "dp"}) {
     const Total total = TotalOf(rows, axis, link);
     if (total.calls > 0) PrintLine("total", axis, "", "", total);
   }
@@ -156,7 +168,7 @@ absl::Status PrintCommCost(int argc, char** argv) {
     report["memory"] = MemoryJson(memory);
     std::cout << JsonText(report) << "\n";
   } else {
-    PrintTable(config, model, memory, rows, link);
+    PrintTable(config, cost, memory, rows, link);
   }
   return FlushStdout();
 }

@@ -217,6 +217,12 @@ absl::Status PrintForecast(const OptionSet& options, const GpuRates& rates,
                           FindModelConfig(resolved->model, /*notices=*/nullptr));
   STRAKE_RETURN_IF_ERROR(ResolveStep(options, model, resolved));
   const StepTimesConfig& config = *resolved;
+  if (config.layout.pp > 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--pp=", config.layout.pp,
+                     ": a forecast is of ranks that compute the whole step, and stages wait for "
+                     "each other; //tools:schedule shows for how long"));
+  }
   const StepRecord record = RecordStep(config.RankOptions(model), config.layout.sizes(),
                                        static_cast<int>(config.rank), config.num_micro_batches());
   Report report = {.tokens = static_cast<double>(config.global_batch * config.seq_len),

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/functional/function_ref.h"
+#include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
 #include "core/device/context.h"
@@ -16,6 +17,9 @@
 
 namespace strake {
 namespace {
+
+// Stages list their passes.
+constexpr int64_t kMaxMicroBatches = 1 << 16;
 
 PipelineShape ShapeOf(const EngineOptions& options, int stages) {
   const PipelineOptions& pipeline = options.pipeline;
@@ -65,6 +69,11 @@ void NameElsewhere(const ParameterArena& whole, ParameterArena* part) {
 
 absl::Status CheckPipeline(const EngineOptions& options, int stages) {
   if (stages == 1) return absl::OkStatus();
+  if (options.pipeline.micro_batches > kMaxMicroBatches) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "a pipeline does at most ", kMaxMicroBatches, " micro-batches in a step, and not ",
+        options.pipeline.micro_batches, ": take larger ones"));
+  }
   STRAKE_RETURN_IF_ERROR(CheckPipelineShape(ShapeOf(options, stages)));
   const int chunks = options.pipeline.chunks;
   const int64_t num_layers = options.model.num_layers;

@@ -12,6 +12,7 @@
 #include "core/device/op_call.h"
 #include "glog/logging.h"
 #include "models/transformer.h"
+#include "train/engine/stage_models.h"
 #include "train/engine/step_record.h"
 
 namespace strake {
@@ -19,24 +20,33 @@ namespace {
 
 using Kind = CollectiveKind;
 
-// The number of rounds in which a ring passes the payload around.
-int RingRounds(Kind kind) {
+// What a rank sends in a call: messages, and the part of the payload that they are together.
+struct Sent {
+  int messages;
+  double payloads;
+};
+Sent SentIn(Kind kind, int num_ranks) {
+  const int round = num_ranks - 1;
   switch (kind) {
     case Kind::kAllReduceSum:
     case Kind::kAllReduceMax:
-      return 2;
+      return {2 * round, 2.0 * round / num_ranks};
     case Kind::kReduceScatterSum:
     case Kind::kAllGather:
-      return 1;
+      return {round, 1.0 * round / num_ranks};
+    case Kind::kSend:
+      return {1, 1};
+    case Kind::kRecv:
+      return {0, 0};
     default:
       LOG(FATAL) << "[comm_cost] a training step has no " << CollectiveName(kind);
   }
 }
 
 // The order of a phase's rows.
-constexpr const char* kAxes[] = {"tp", "kv", "dp"};
+constexpr const char* kAxes[] = {"tp", "kv", "pp", "dp"};
 constexpr Kind kKinds[] = {Kind::kAllReduceMax, Kind::kAllReduceSum, Kind::kReduceScatterSum,
-                           Kind::kAllGather};
+                           Kind::kAllGather,    Kind::kSend,         Kind::kRecv};
 
 // The position of the first entry that satisfies `is` in one of the lists above.
 template <typename List, typename Is>
@@ -52,6 +62,7 @@ CommPhase PhaseOf(const OpCall& call) {
       new std::map<std::string, CommPhase>{{"tokens", CommPhase::kEmbedding},
                                            {"head", CommPhase::kHead},
                                            {"loss", CommPhase::kLoss},
+                                           {"tied table", CommPhase::kTiedTable},
                                            {"gradients", CommPhase::kGradients},
                                            {"partial gradients", CommPhase::kPartialGradients},
                                            {"weights", CommPhase::kShardedOptimizer},
@@ -59,12 +70,12 @@ CommPhase PhaseOf(const OpCall& call) {
                                            {"control", CommPhase::kControl}};
   const auto found = phases->find(call.layer);
   if (found != phases->end()) return found->second;
+  if (call.axis == "pp") return CommPhase::kPipeline;
   return call.pass == Pass::kForward ? CommPhase::kForward : CommPhase::kBackward;
 }
 
 void CheckOptions(const CommCostOptions& o) {
-  CHECK(o.sizes.pp == 1 && o.sizes.cp == 1)
-      << "[comm_cost] no pipeline or context parallelism: " << o.sizes.ToString();
+  CHECK_EQ(o.sizes.cp, 1) << "[comm_cost] no context parallelism: " << o.sizes.ToString();
   CHECK(o.seq_len > 0 && o.micro_batch > 0 && o.num_micro_batches > 0)
       << "[comm_cost] seq_len " << o.seq_len << ", micro_batch " << o.micro_batch
       << ", num_micro_batches " << o.num_micro_batches;
@@ -81,10 +92,14 @@ absl::Status CheckTotal(const CommCostOptions& o) {
   EngineOptions few = o;
   few.seq_len = std::min(o.seq_len, kFewTokens * o.sizes.tp);
   few.micro_batch = few.seq_len < o.seq_len ? 1 : std::min(o.micro_batch, kFewTokens);
+  // A pipeline may need as many micro-batches as stages.
+  const int64_t num_recorded = std::min<int64_t>(o.num_micro_batches, o.sizes.pp);
   double bytes = 0;
-  for (const OpCall& call : RecordStep(few, o.sizes, o.rank, 1).calls) bytes += call.cost.bytes;
-  const double most = bytes * double(o.num_micro_batches) * (double(o.seq_len) / few.seq_len) *
-                      (double(o.micro_batch) / few.micro_batch);
+  for (const OpCall& call : RecordStep(few, o.sizes, o.rank, num_recorded).calls) {
+    bytes += call.cost.bytes;
+  }
+  const double most = bytes / num_recorded * double(o.num_micro_batches) *
+                      (double(o.seq_len) / few.seq_len) * (double(o.micro_batch) / few.micro_batch);
   if (most < 0x1p62) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
       "[comm_cost] ", o.num_micro_batches, " micro-batches of ", o.micro_batch, " sequences of ",
@@ -94,24 +109,38 @@ absl::Status CheckTotal(const CommCostOptions& o) {
 }  // namespace
 
 const char* CommPhaseName(CommPhase phase) {
-  static constexpr const char* kNames[] = {
-      "embedding", "forward",           "backward",          "head", "loss",
-      "gradients", "partial_gradients", "sharded_optimizer", "norm", "control"};
+  static constexpr const char* kNames[] = {"embedding",
+                                           "forward",
+                                           "backward",
+                                           "head",
+                                           "loss",
+                                           "pipeline",
+                                           "tied_table",
+                                           "gradients",
+                                           "partial_gradients",
+                                           "sharded_optimizer",
+                                           "norm",
+                                           "control"};
   return kNames[static_cast<int>(phase)];
 }
 
 double CommCostRow::RingBytes() const {
-  return double(bytes) * RingRounds(collective) * (num_ranks - 1) / num_ranks;
+  return double(bytes) * SentIn(collective, num_ranks).payloads;
 }
 
 double CommCostRow::Seconds(const CommLink& link) const {
-  const double messages = double(calls) * RingRounds(collective) * (num_ranks - 1);
+  const double messages = double(calls) * SentIn(collective, num_ranks).messages;
   return RingBytes() / link.bytes_per_second + messages * link.latency_seconds;
 }
 
-absl::StatusOr<std::vector<CommCostRow>> CommCost(const CommCostOptions& o) {
-  CheckOptions(o);
+absl::StatusOr<std::vector<CommCostRow>> CommCost(const CommCostOptions& options) {
+  CheckOptions(options);
+  CommCostOptions o = options;
   STRAKE_RETURN_IF_ERROR(CheckTensorParallel(o.model, o.sizes.tp));
+  o.pipeline.micro_batches = o.num_micro_batches;
+  STRAKE_RETURN_IF_ERROR(CheckPipeline(o, o.sizes.pp));
+  // Few tokens may be cut elsewhere.
+  static_cast<EngineOptions&>(o) = WithLayersOfParts(o, o.sizes.pp);
   STRAKE_RETURN_IF_ERROR(CheckTotal(o));
   std::map<std::tuple<CommPhase, int, int>, CommCostRow> rows;
   const StepRecord record = RecordStep(o, o.sizes, o.rank, o.num_micro_batches);

@@ -2,9 +2,11 @@
 // calls and bytes by phase, axis and collective.
 //
 // A phase is a part of a step. Embedding and head are those of the model, both passes; forward and
-// backward are those of its blocks, backward with the gathers of recomputation; norm is that of the
-// gradients; control is the ranks' agreement at a step's end. A group of one rank has no
-// collectives. Validation and the comparisons of Communicator's check mode are not included.
+// backward are those of its blocks, backward with the gathers of recomputation; pipeline is the
+// messages between its stages, activations and their gradients, and tied table the exchange of that
+// table's gradients between the first and the last; norm is that of the gradients; control is the
+// ranks' agreement at a step's end. A group of one rank has no collectives. Validation, the losses
+// of single sequences and the comparisons of Communicator's check mode are not included.
 #ifndef STRAKE_TRAIN_PLAN_COMM_COST_H_
 #define STRAKE_TRAIN_PLAN_COMM_COST_H_
 
@@ -25,6 +27,8 @@ enum class CommPhase {
   kBackward,
   kHead,
   kLoss,
+  kPipeline,
+  kTiedTable,
   kGradients,
   kPartialGradients,
   kShardedOptimizer,
@@ -37,9 +41,9 @@ const char* CommPhaseName(CommPhase phase);
 
 // A rank's engine, and its step.
 struct CommCostOptions : EngineOptions {
-  MeshVector sizes = {1, 1, 1, 1};  // pp and cp 1
+  MeshVector sizes = {1, 1, 1, 1};  // cp 1
   int rank = 0;                     // of the mesh: its part of partial gradients is its own
-  int64_t num_micro_batches = 1;    // per step and data-parallel rank
+  int64_t num_micro_batches = 1;    // per step and data-parallel rank, also of a pipeline
 };
 
 // A link between neighbours in a ring.
@@ -50,27 +54,29 @@ struct CommLink {
 
 struct CommCostRow {
   CommPhase phase;
-  std::string axis;  // "dp", "tp" or "kv": the communicator's name
+  std::string axis;  // "dp", "pp", "tp" or "kv": of the communicator
   int num_ranks;     // of that communicator, at least 2
   CollectiveKind collective;
   int64_t calls = 0;  // both as counted by CollectiveStats
   int64_t bytes = 0;
 
   // Bytes that the rank sends if each call is a ring over n ranks: (n - 1) / n of the payload for a
-  // reduce-scatter or an all-gather; twice that for an all-reduce, which is one after the other.
+  // reduce-scatter or an all-gather; twice that for an all-reduce, which is one after the other. A
+  // message to another rank is its payload; one from another rank is counted there.
   double RingBytes() const;
 
   // RingBytes() at the link's bandwidth, plus the latency of n - 1 messages per call and round of
-  // the ring, without any overlap.
+  // the ring, or of one for a message that is sent, without any overlap.
   double Seconds(const CommLink& link) const;
 
   bool operator==(const CommCostRow&) const = default;
 };
 
 // Returns rows in the order of phases. Rows without calls are omitted, so that one rank has none.
-// InvalidArgument where the model cannot be sharded over the tensor-parallel ranks, or the ops of a
-// step move 2^62 bytes. CHECKs that sizes are positive, the rank lies in the mesh, and with
-// sequence parallelism the tensor-parallel ranks divide a micro-batch's tokens.
+// InvalidArgument where the model cannot be sharded over the tensor-parallel ranks or cut into the
+// stages (CheckPipeline()), or the ops of a step move 2^62 bytes. CHECKs that sizes are positive,
+// the rank lies in the mesh, and with sequence parallelism the tensor-parallel ranks divide a
+// micro-batch's tokens.
 absl::StatusOr<std::vector<CommCostRow>> CommCost(const CommCostOptions& options);
 
 }  // namespace strake
