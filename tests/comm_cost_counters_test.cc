@@ -122,14 +122,25 @@ absl::StatusOr<StageCounts> CountStep(const CommCostOptions& o, const Mesh& mesh
 }
 
 std::string Name(const CommCostOptions& o) {
-  return absl::StrCat(o.model.family->model_type, ", ", o.model.num_kv_heads,
-                      " key/value heads, vocabulary ", o.model.vocab_size,
-                      o.model.tie_word_embeddings ? ", tied, " : ", untied, ", o.sizes.ToString(),
-                      ", sequence parallelism ", o.sequence_parallel, ", zero ", o.gradients.zero,
-                      ", micro-batches ", o.num_micro_batches, ", buckets of ",
-                      o.gradients.bucket_bytes, " bytes, ", DTypeName(o.dtype),
-                      o.gradients.reduce_in_bf16 ? ", reduced in bf16" : "", ", adapters of rank ",
-                      o.model.lora.rank, ", recomputed ", static_cast<int>(o.activation_recompute));
+  return absl::StrCat(
+      o.model.family->model_type, ", ", o.model.num_kv_heads, " key/value heads, vocabulary ",
+      o.model.vocab_size, o.model.tie_word_embeddings ? ", tied, " : ", untied, ",
+      o.sizes.ToString(), ", sequence parallelism ", o.sequence_parallel, ", zero ",
+      o.gradients.zero, ", micro-batches ", o.num_micro_batches, ", buckets of ",
+      o.gradients.bucket_bytes, " bytes, ", DTypeName(o.dtype),
+      o.gradients.reduce_in_bf16 ? ", reduced in bf16" : "", ", adapters of rank ",
+      o.model.lora.rank, ", recomputed ", static_cast<int>(o.activation_recompute), ", ",
+      PipelineKindName(o.pipeline.kind), " of ", o.pipeline.chunks, " chunks");
+}
+
+std::vector<std::string> Texts(const std::vector<CommCostRow>& rows) {
+  std::vector<std::string> texts;
+  for (const CommCostRow& row : rows) {
+    texts.push_back(absl::StrCat(CommPhaseName(row.phase), " ", row.axis, " ", row.num_ranks, " ",
+                                 CollectiveName(row.collective), ": ", row.calls, " calls, ",
+                                 row.bytes, " bytes"));
+  }
+  return texts;
 }
 
 // Phase, axis and collective of a row.
@@ -146,8 +157,7 @@ void ExpectEqualToCounters(CommCostOptions options, std::set<RowKey>* seen) {
         mine.rank = mesh.rank();
         STRAKE_ASSIGN_OR_RETURN(const std::vector<CommCostRow> rows, CommCost(mine));
         const std::lock_guard<std::mutex> lock(mutex);
-        EXPECT_THAT(rows, ::testing::ElementsAreArray(testing::CommCostByFormula(mine)))
-            << "rank " << mesh.rank();
+        EXPECT_EQ(Texts(rows), Texts(testing::CommCostByFormula(mine))) << "rank " << mesh.rank();
         EXPECT_EQ(Predicted(rows), counted) << "rank " << mesh.rank();
         for (const CommCostRow& row : rows) {
           EXPECT_GT(row.calls, 0);
@@ -187,26 +197,28 @@ void TestPipelines(int tp, int pp, int dp, std::set<RowKey>* seen) {
   int n = 0;
   for (ModelConfig model : Models(tp)) {
     model.num_layers = 2 * pp;
+    if (std::vector<int>& kinds = model.layer_attention_kinds; !kinds.empty()) {
+      for (int64_t i = 2; i < model.num_layers; ++i) kinds.push_back(kinds[i - 2]);
+    }
     for (const PipelineKind kind : kPipelineKinds) {
-      for (const int64_t num_micro_batches : {pp, 2 * pp - 1}) {
-        const int zero = n++ % 3;
-        if (n % 7 == 0) model.lora = {.rank = 3, .alpha = 6};
-        ExpectEqualToCounters({{.model = model,
-                                .seq_len = 24,
-                                .micro_batch = 1 + n / 2 % 2,
-                                .dtype = n % 5 == 0 ? DType::kF64 : DType::kF32,
-                                .sequence_parallel = n % 4 < 2,
-                                .gradients = {.zero = zero, .bucket_bytes = n % 4 == 0 ? 1 : 3000},
-                                .pipeline = {.kind = kind,
-                                             .chunks = kind == PipelineKind::kInterleaved ? 2 : 1,
-                                             .micro_batches = num_micro_batches},
-                                .activation_recompute = static_cast<ActivationRecompute>(n % 3)},
-                               {.dp = dp, .pp = pp, .cp = 1, .tp = tp},
-                               /*rank=*/0,
-                               num_micro_batches},
-                              seen);
-        model.lora = {};
-      }
+      const int zero = n % 3;
+      const int64_t num_micro_batches = n++ % 2 == 0 ? pp : 2 * pp - 1;
+      if (n % 7 == 0) model.lora = {.rank = 3, .alpha = 6};
+      ExpectEqualToCounters({{.model = model,
+                              .seq_len = 24,
+                              .micro_batch = 1 + n / 2 % 2,
+                              .dtype = n % 5 == 0 ? DType::kF64 : DType::kF32,
+                              .sequence_parallel = n % 4 < 2,
+                              .gradients = {.zero = zero, .bucket_bytes = n % 4 == 0 ? 1 : 3000},
+                              .pipeline = {.kind = kind,
+                                           .chunks = kind == PipelineKind::kInterleaved ? 2 : 1,
+                                           .micro_batches = num_micro_batches},
+                              .activation_recompute = static_cast<ActivationRecompute>(n % 3)},
+                             {.dp = dp, .pp = pp, .cp = 1, .tp = tp},
+                             /*rank=*/0,
+                             num_micro_batches},
+                            seen);
+      model.lora = {};
     }
   }
 }

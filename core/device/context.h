@@ -58,7 +58,10 @@ class Context {
 
   // Sets the pass that ops are timed under, and the profile; null (the default) times nothing.
   void set_profile(OpProfile* profile) { profile_ = profile; }
-  void set_pass(Pass pass) { pass_ = pass; }
+  void set_pass(Pass pass) {
+    pass_ = pass;
+    if (recorder_ != nullptr) recorder_->set_pass(pass);
+  }
   OpProfile* profile() const { return profile_; }
   Pass pass() const { return pass_; }
 

@@ -96,7 +96,11 @@ std::string OpCall::ToString() const {
 void OpRecorder::Add(OpCall call) {
   call.layer = layers_.empty() ? "" : layers_.back();
   call.times = times_;
-  if (call.is_collective() && !calls_.empty()) call.pass = calls_.back().pass;
+  if (call.is_collective()) {
+    call.pass = pass_;
+  } else {
+    pass_ = call.pass;
+  }
   calls_.push_back(std::move(call));
 }
 

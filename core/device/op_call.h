@@ -80,8 +80,9 @@ class OpRecorder {
   OpRecorder& operator=(const OpRecorder&) = delete;
 
   // Appends the call, with the current layer and number of times. A collective does not know its
-  // pass, so it takes that of the call before it.
+  // pass, so it takes that which began last: by set_pass(), or that of an op before it.
   void Add(OpCall call);
+  void set_pass(Pass pass) { pass_ = pass; }
 
   // Makes each call that follows stand for this many in a row.
   void set_times(int64_t times) { times_ = times; }
@@ -94,6 +95,7 @@ class OpRecorder {
   std::vector<OpCall> calls_;
   std::vector<const char*> layers_;  // outermost first
   int64_t times_ = 1;
+  Pass pass_ = Pass::kForward;
 };
 
 }  // namespace strake
