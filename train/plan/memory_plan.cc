@@ -5,8 +5,10 @@
 #include <fstream>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 #include "core/base/control_group.h"
 #include "core/base/dtype.h"
 #include "core/base/format_quantity.h"
@@ -17,6 +19,7 @@
 #include "parallel/comm/nccl/nccl_memory.h"
 #include "parallel/tensor/shard.h"
 #include "parallel/tensor/tensor_parallel.h"
+#include "train/engine/stage_models.h"
 
 namespace strake {
 namespace {
@@ -36,31 +39,88 @@ absl::Status NotEnough(absl::string_view what, const AvailableMemory& available)
       absl::StrCat("the run needs ", what, " but ", FormatBytes(available.bytes), " are free"));
 }
 
-// The memory of ranks like the first one on their device.
-struct RanksMemory {
-  MemoryPlan rank;
-  size_t checkpoint_bytes;  // while one is gathered there
-
-  size_t total_bytes(int num_ranks) const {
-    return rank.total_bytes() * num_ranks + checkpoint_bytes;
-  }
+// The ranks that share the memory of a machine, or of its GPU.
+struct MachineMemory {
+  double bytes = 0;
+  int stage = 0;           // the one of theirs whose ranks need the most
+  int ranks_of_stage = 0;  // here
 };
 
-// `num_ranks` of them share a GPU; NCCL connects them with the others.
-RanksMemory PlanRanks(const EngineOptions& options, const MeshVector& sizes, int num_ranks) {
-  MemoryPlan rank = PlanMemory(options, sizes, /*rank=*/0);
-  if (options.device == Device::kCuda && num_ranks < NumRanks(sizes)) {
-    for (const int size : {sizes.dp, sizes.pp, sizes.cp, sizes.tp}) {
-      rank.library_bytes += NcclBufferBytes(size);
+// In the order of ranks: `num_ranks` that follow each other share a machine. `stages` are the bytes
+// of a rank of each.
+std::vector<MachineMemory> MachinesOf(const MeshVector& sizes, int num_ranks,
+                                      absl::Span<const double> stages) {
+  std::vector<MachineMemory> machines;
+  for (int first = 0; first < NumRanks(sizes); first += num_ranks) {
+    MachineMemory& machine = machines.emplace_back();
+    machine.stage = CoordinatesOf(sizes, first).pp;
+    for (int rank = first; rank < std::min(first + num_ranks, NumRanks(sizes)); ++rank) {
+      const int stage = CoordinatesOf(sizes, rank).pp;
+      machine.bytes += stages[stage];
+      if (stages[stage] > stages[machine.stage]) {
+        machine.stage = stage;
+        machine.ranks_of_stage = 0;
+      }
+      machine.ranks_of_stage += stage == machine.stage ? 1 : 0;
     }
-    // Ranks that hold the same key/value heads have a group of their own.
-    const int holders =
-        static_cast<int>(AttentionHeadShard(options.model.num_heads, options.model.num_kv_heads,
-                                            sizes.tp, /*rank=*/0)
-                             ->key_value.holders.size());
-    if (holders < sizes.tp) rank.library_bytes += NcclBufferBytes(holders);
   }
-  return {rank, CheckpointBytes(options, sizes)};
+  return machines;
+}
+
+const MachineMemory& Dearest(const std::vector<MachineMemory>& machines) {
+  return *std::max_element(
+      machines.begin(), machines.end(),
+      [](const MachineMemory& a, const MachineMemory& b) { return a.bytes < b.bytes; });
+}
+
+// What NCCL holds on a rank of a stage, which it connects with the other ranks.
+size_t NcclBytes(const EngineOptions& options, const MeshVector& sizes, int stage) {
+  size_t bytes = 0;
+  for (const MeshAxis axis : kMeshAxes) bytes += NcclBufferBytes(sizes[axis]);
+  // Ranks that hold the same key/value heads have a group of their own.
+  const int holders = static_cast<int>(
+      AttentionHeadShard(options.model.num_heads, options.model.num_kv_heads, sizes.tp, /*rank=*/0)
+          ->key_value.holders.size());
+  if (holders < sizes.tp) bytes += NcclBufferBytes(holders);
+  if (sizes.pp == 1) return bytes;
+  // Each direction of each link to a neighbour is a group (parallel/pipeline/stage_links.h).
+  const bool is_circle = options.pipeline.chunks > 1;
+  const int neighbours = (is_circle || stage > 0) + (is_circle || stage + 1 < sizes.pp);
+  return bytes + 2 * neighbours * NcclBufferBytes(2);
+}
+
+// Of each stage, that of its first rank.
+struct RanksMemory {
+  std::vector<MemoryPlan> stages;
+  std::vector<MachineMemory> machines;
+  size_t checkpoint_bytes = 0;  // of the first machine's, while one is gathered there
+};
+
+RanksMemory PlanRanks(const EngineOptions& options, const MeshVector& sizes, int num_ranks) {
+  RanksMemory memory;
+  std::vector<double> bytes;
+  const EngineOptions cut = WithLayersOfParts(options, sizes.pp);
+  for (int stage = 0; stage < sizes.pp; ++stage) {
+    MemoryPlan& plan = memory.stages.emplace_back(
+        PlanMemory(cut, sizes, RankOf(sizes, {.dp = 0, .pp = stage, .cp = 0, .tp = 0})));
+    if (options.device == Device::kCuda && num_ranks < NumRanks(sizes)) {
+      plan.library_bytes += NcclBytes(options, sizes, stage);
+    }
+    bytes.push_back(static_cast<double>(plan.total_bytes()));
+  }
+  memory.machines = MachinesOf(sizes, num_ranks, bytes);
+  memory.checkpoint_bytes = CheckpointBytes(options, sizes);
+  memory.machines.front().bytes += static_cast<double>(memory.checkpoint_bytes);
+  return memory;
+}
+
+// The lower bound of what the dearest machine needs.
+double LeastBytesOfAMachine(const EngineOptions& options, const MeshVector& sizes, int num_ranks) {
+  std::vector<double> bytes;
+  for (int stage = 0; stage < sizes.pp; ++stage) {
+    bytes.push_back(LeastMemoryBytes(options, sizes, stage));
+  }
+  return Dearest(MachinesOf(sizes, num_ranks, bytes)).bytes;
 }
 
 // The parameters that a tensor-parallel rank trains, without memory.
@@ -86,6 +146,31 @@ std::string OnEachOf(int num_ranks) {
   return num_ranks == 1 ? "" : absl::StrCat(" on each of ", num_ranks, " ranks");
 }
 
+// "stage 1 of 2: weights 2 GiB, gradients ...".
+std::string PlanText(const RanksMemory& memory, const MachineMemory& machine) {
+  const MemoryPlan& plan = memory.stages[machine.stage];
+  const size_t num_stages = memory.stages.size();
+  return absl::StrCat(
+      num_stages > 1 ? absl::StrCat("stage ", machine.stage, " of ", num_stages, ": ") : "",
+      "weights ", FormatBytes(plan.parameter_bytes), ", gradients ",
+      FormatBytes(plan.gradient_bytes), ", optimizer ", FormatBytes(plan.optimizer_bytes),
+      ", activations ", FormatBytes(plan.activation_bytes),
+      plan.library_bytes > 0 ? ", libraries " + FormatBytes(plan.library_bytes) : "",
+      OnEachOf(machine.ranks_of_stage));
+}
+
+// The options with the cut of sizes that may be too large to plan. The FLOPs of sequences are
+// alike, and in those that are longer attention is most of all layers.
+EngineOptions WithCutOfAnySize(const EngineOptions& options, int stages) {
+  constexpr int64_t kLongSequence = 1 << 20;
+  EngineOptions one = options;
+  one.micro_batch = 1;
+  one.seq_len = std::min(options.seq_len, kLongSequence);
+  EngineOptions cut = options;
+  cut.pipeline.layers = WithLayersOfParts(one, stages).pipeline.layers;
+  return cut;
+}
+
 }  // namespace
 
 std::optional<size_t> AvailableMemoryBytes() {
@@ -105,19 +190,19 @@ absl::StatusOr<AvailableMemory> FindAvailableMemory(Device device, int cuda_devi
                          absl::StrCat(" on GPU ", cuda_device, " (", gpu.name, ")")};
 }
 
-double LeastMemoryBytes(const EngineOptions& options, const MeshVector& sizes) {
+double LeastMemoryBytes(const EngineOptions& options, const MeshVector& sizes, int stage) {
   // Workspaces of CUDA kernels grow with the number of a rank's tokens up to 2112, or in steps of
   // 2048. Beyond 4096, and by multiples of it, memory is linear.
   constexpr int64_t kFewTokens = 4096, kFewPositions = 64;
   int64_t positions = 1;  // of a sequence and rank
   while (positions < kFewPositions && 2 * positions * sizes.tp <= options.seq_len) positions *= 2;
   const int64_t few_sequences = kFewTokens / positions;
-  EngineOptions few = options;
+  EngineOptions few = WithCutOfAnySize(options, sizes.pp);
   few.seq_len = std::min<int64_t>(options.seq_len, positions * sizes.tp);
   few.logits_chunk = {.max_bytes = 0, .min_rows = kFewPositions};
   const auto plan = [&](int64_t num_sequences) {
     few.micro_batch = num_sequences;
-    return PlanMemory(few, sizes, /*rank=*/0);
+    return PlanMemory(few, sizes, RankOf(sizes, {.dp = 0, .pp = stage, .cp = 0, .tp = 0}));
   };
   const double num_sequences =
       double(options.seq_len) * double(options.micro_batch) / double(few.seq_len);
@@ -157,30 +242,32 @@ size_t SnapshotBytes(const EngineOptions& options) {
 
 bool HasMemoryForSnapshots(const EngineOptions& options, const MeshVector& sizes, int num_ranks) {
   const std::optional<size_t> available = AvailableMemoryBytes();
-  const size_t ranks = options.device == Device::kCpu
-                           ? PlanRanks(options, sizes, num_ranks).total_bytes(num_ranks)
+  const double ranks = options.device == Device::kCpu
+                           ? PlanRanks(options, sizes, num_ranks).machines.front().bytes
                            : 0;
-  return !available.has_value() || ranks + SnapshotBytes(options) <= *available;
+  return !available.has_value() || ranks + double(SnapshotBytes(options)) <= double(*available);
 }
 
 absl::Status CheckMemory(const EngineOptions& options, const MeshVector& sizes, int num_ranks) {
   STRAKE_ASSIGN_OR_RETURN(const AvailableMemory available,
                           FindAvailableMemory(options.device, options.cuda_device));
-  const double least = LeastMemoryBytes(options, sizes) * num_ranks;
+  return CheckMemory(options, sizes, num_ranks, available);
+}
+
+absl::Status CheckMemory(const EngineOptions& options, const MeshVector& sizes, int num_ranks,
+                         const AvailableMemory& available) {
+  STRAKE_RETURN_IF_ERROR(CheckPipeline(options, sizes.pp));
+  const double least = LeastBytesOfAMachine(options, sizes, num_ranks);
   if (least > double(available.bytes)) {
     return NotEnough(absl::StrCat("more than ", FormatBytes(least), available.of), available);
   }
   const RanksMemory memory = PlanRanks(options, sizes, num_ranks);
-  const MemoryPlan& plan = memory.rank;
-  const size_t checkpoint = memory.checkpoint_bytes, total = memory.total_bytes(num_ranks);
-  if (total <= available.bytes) return absl::OkStatus();
+  const MachineMemory& dearest = Dearest(memory.machines);
+  if (dearest.bytes <= double(available.bytes)) return absl::OkStatus();
+  const bool saves = &dearest == &memory.machines.front() && memory.checkpoint_bytes > 0;
   return NotEnough(
-      absl::StrCat(
-          FormatBytes(total), available.of, " (weights ", FormatBytes(plan.parameter_bytes),
-          ", gradients ", FormatBytes(plan.gradient_bytes), ", optimizer ",
-          FormatBytes(plan.optimizer_bytes), ", activations ", FormatBytes(plan.activation_bytes),
-          plan.library_bytes > 0 ? ", libraries " + FormatBytes(plan.library_bytes) : "",
-          OnEachOf(num_ranks), checkpoint > 0 ? "; to save, " + FormatBytes(checkpoint) : "", ")"),
+      absl::StrCat(FormatBytes(dearest.bytes), available.of, " (", PlanText(memory, dearest),
+                   saves ? "; to save, " + FormatBytes(memory.checkpoint_bytes) : "", ")"),
       available);
 }
 

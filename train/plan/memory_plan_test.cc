@@ -2,9 +2,13 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <numeric>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
 #include "gtest/gtest.h"
 #include "models/activation_recompute.h"
 #include "models/families/families.h"
@@ -12,6 +16,8 @@
 #include "models/model_config.h"
 #include "models/transformer.h"
 #include "parallel/mesh/mesh.h"
+#include "parallel/mesh/run_on_threads.h"
+#include "parallel/pipeline/schedule.h"
 #include "train/engine/engine.h"
 #include "train/evaluation/sequence_scorer.h"
 
@@ -61,6 +67,70 @@ TEST(CheckMemoryTest, CountsEveryLocalRankAndTheCheckpoint) {
   huge.seq_len = 2048;
   const absl::Status status = CheckMemory(huge, {1, 1, 1, 2}, 2);
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+}
+
+// Llama in stages of unlike memory: `layers` of its parts.
+EngineOptions Staged(std::vector<int64_t> layers, int64_t micro_batches) {
+  EngineOptions options = Options(0);
+  options.micro_batch = 4;
+  options.model.num_layers = std::accumulate(layers.begin(), layers.end(), int64_t{0});
+  options.pipeline.layers = std::move(layers);
+  options.pipeline.micro_batches = micro_batches;
+  return options;
+}
+
+size_t StageBytes(const EngineOptions& options, const MeshVector& sizes, int stage) {
+  return PlanMemory(options, sizes, RankOf(sizes, {.dp = 0, .pp = stage, .cp = 0, .tp = 0}))
+      .total_bytes();
+}
+
+// A GPU for each rank: each stage alone must fit, and the first stage's rank must save.
+TEST(CheckMemoryTest, RefusesABudgetBetweenTwoStages) {
+  for (const int dearest : {0, 1, 2}) {
+    std::vector<int64_t> layers = {1, 1, 1};
+    layers[dearest] = 20;
+    const EngineOptions options = Staged(layers, /*micro_batches=*/3);
+    const MeshVector sizes = {.dp = 2, .pp = 3, .cp = 1, .tp = 1};
+    const size_t save = CheckpointBytes(options, sizes);
+    size_t most = 0, others = 0;
+    for (int stage = 0; stage < 3; ++stage) {
+      const size_t bytes = StageBytes(options, sizes, stage) + (stage == 0 ? save : 0);
+      (stage == dearest ? most : others) = std::max(stage == dearest ? most : others, bytes);
+    }
+    ASSERT_GT(most, others);
+    EXPECT_TRUE(CheckMemory(options, sizes, 1, {most, ""}).ok());
+    for (const size_t budget : {most - 1, others + (most - others) / 2, others}) {
+      const absl::Status status = CheckMemory(options, sizes, 1, {budget, ""});
+      EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+      // The message of a lower bound has no stage.
+      if (budget != most - 1) continue;
+      EXPECT_NE(status.message().find(absl::StrCat("(stage ", dearest, " of 3: weights ")),
+                std::string::npos)
+          << status;
+    }
+  }
+}
+
+// Ranks that follow each other share a machine: two of one stage, or all of the run.
+TEST(CheckMemoryTest, SumsTheRanksOfAMachine) {
+  const EngineOptions options = Staged({2, 9}, /*micro_batches=*/4);
+  const MeshVector sizes = {.dp = 2, .pp = 2, .cp = 1, .tp = 2};
+  const size_t save = CheckpointBytes(options, sizes);
+  const size_t first = StageBytes(options, sizes, 0), last = StageBytes(options, sizes, 1);
+  ASSERT_GT(last, first + save);
+  const auto expect_needs = [&](int num_ranks, size_t bytes, const char* text) {
+    EXPECT_TRUE(CheckMemory(options, sizes, num_ranks, {bytes, ""}).ok()) << num_ranks;
+    const absl::Status status = CheckMemory(options, sizes, num_ranks, {bytes - 1, ""});
+    EXPECT_NE(status.message().find(text), std::string::npos) << status;
+  };
+  expect_needs(2, 2 * last, " on each of 2 ranks)");
+  expect_needs(4, 2 * first + 2 * last + save, " on each of 2 ranks; to save, ");
+  expect_needs(8, 4 * first + 4 * last + save, " on each of 4 ranks; to save, ");
+}
+
+TEST(CheckMemoryTest, NamesWhatDoesNotFitTheStages) {
+  const absl::Status status = CheckMemory(Staged({2, 9}, 4), {1, 3, 1, 1}, 3);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
 }
 
 // The lower bound must not reject options whose plan fits: without recomputation these layers keep
@@ -116,10 +186,34 @@ TEST(LeastMemoryBytesTest, IsBelowEveryPlan) {
   EXPECT_GT(num_close, 60);
 }
 
+TEST(LeastMemoryBytesTest, IsBelowThePlanOfEveryStage) {
+  for (const Device device : {Device::kCpu, Device::kCuda}) {
+    for (const PipelineKind kind : kPipelineKinds) {
+      EngineOptions options;
+      options.model = *ModelPreset("gpt2-mini");
+      options.seq_len = 64;
+      options.micro_batch = 1024;
+      options.device = device;
+      options.dtype = device == Device::kCuda ? DType::kBf16 : DType::kF32;
+      options.logits_chunk = LogitsChunk::For(device);
+      options.pipeline = {
+          .kind = kind, .chunks = kind == PipelineKind::kInterleaved ? 2 : 1, .micro_batches = 3};
+      for (int stage = 0; stage < 2; ++stage) {
+        const double least = LeastMemoryBytes(options, {1, 2, 1, 1}, stage);
+        const double planned = StageBytes(options, {1, 2, 1, 1}, stage);
+        EXPECT_LE(least, planned) << PipelineKindName(kind) << ", stage " << stage;
+        EXPECT_GT(least, 0.5 * planned) << PipelineKindName(kind) << ", stage " << stage;
+      }
+    }
+  }
+}
+
 TEST(LeastMemoryBytesTest, TakesSizesOfWhichThereIsNoPlan) {
   EngineOptions options = Options(0);
   options.seq_len = options.micro_batch = 1'000'000'000;
+  options.pipeline.micro_batches = 2;
   EXPECT_GT(LeastMemoryBytes(options, {1, 1, 1, 1}), 1e18);
+  EXPECT_GT(LeastMemoryBytes(options, {1, 2, 1, 1}, /*stage=*/1), 1e18);
 }
 
 TEST(LeastMemoryBytesTest, OfFewTokensLeavesOutActivations) {
@@ -130,6 +224,26 @@ TEST(LeastMemoryBytesTest, OfFewTokensLeavesOutActivations) {
 
 // For N tokens of a GPT-2, all in f32: selective drops the outputs of two norms and a GELU, full
 // keeps only two inputs.
+// Engines allocate what is planned of their rank, and a step's passes fit.
+TEST(PlanMemoryTest, IsWhatEnginesOfEveryStageAllocate) {
+  for (const PipelineKind kind : kPipelineKinds) {
+    EngineOptions options = Staged({1, 2, 1, 3}, /*micro_batches=*/4);
+    options.pipeline.kind = kind;
+    const int chunks = options.pipeline.chunks = kind == PipelineKind::kInterleaved ? 2 : 1;
+    const MeshVector sizes = {.dp = 1, .pp = 4 / chunks, .cp = 1, .tp = 1};
+    std::vector<size_t> planned(sizes.pp);
+    const absl::Status status = RunOnThreads(sizes, {}, [&](const Mesh& mesh) -> absl::Status {
+      STRAKE_ASSIGN_OR_RETURN(const auto engine, Engine::Create(options, mesh));
+      planned[mesh.rank()] = StageBytes(options, sizes, mesh.rank());
+      EXPECT_EQ(engine->memory_plan().total_bytes(), planned[mesh.rank()]);
+      return absl::OkStatus();
+    });
+    ASSERT_TRUE(status.ok()) << status;
+    for (const size_t bytes : planned) EXPECT_GT(bytes, 0);
+    EXPECT_NE(planned.front(), planned.back());
+  }
+}
+
 TEST(PlanMemoryTest, RecomputedActivationsAreNotKept) {
   EngineOptions options;
   options.model = *ModelPreset("gpt2-mini");
