@@ -29,6 +29,14 @@ TEST(CheckMemoryTest, CountsWhatNcclHolds) {
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(status.message()), HasSubstr(", libraries 693.5 MiB"));
   EXPECT_THAT(std::string(status.message()), HasSubstr(" but 600.0 MiB are free"));
+
+  // The second of three stages has a group for each direction of two links, besides that of all
+  // three: 6 * 220.5 MiB.
+  options.model.num_layers = 3;
+  options.pipeline.micro_batches = 3;
+  const absl::Status staged = CheckMemory(options, {1, 3, 1, 1}, 1);
+  EXPECT_THAT(std::string(staged.message()), HasSubstr("(stage 1 of 3: weights "));
+  EXPECT_THAT(std::string(staged.message()), HasSubstr(", libraries 1.32 GiB)"));
 }
 
 }  // namespace
