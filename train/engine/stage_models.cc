@@ -93,10 +93,10 @@ PipelineShape PipelineShapeOf(const EngineOptions& options, int stages) {
 
 LayerCosts RecordLayerCosts(const EngineOptions& options) {
   const int64_t num_layers = options.model.num_layers;
-  const int64_t num_tokens = options.micro_batch * options.seq_len;
+  const int64_t num_tokens = options.seq_len;
   const Tensor tokens(nullptr, DType::kI32, {num_tokens}, options.device);
   const Tensor x(nullptr, options.dtype, {num_tokens, options.model.hidden_size}, options.device);
-  const std::vector<int64_t> lengths(options.micro_batch, options.seq_len);
+  const std::vector<int64_t> lengths = {num_tokens};
   const Documents documents = options.documents ? Documents{tokens, lengths} : Documents();
   const auto train = [&](const Context& ctx, const Transformer& model) -> absl::Status {
     TransformerSaved saved;

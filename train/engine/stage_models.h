@@ -33,7 +33,8 @@ std::vector<int64_t> LayersOfParts(const EngineOptions& options, int stages);
 // are.
 EngineOptions WithLayersOfParts(EngineOptions options, int stages);
 
-// The FLOPs of a micro-batch in the layers, and before and behind them, from dry runs.
+// The FLOPs of a sequence in the layers, and before and behind them, from dry runs. Those of a
+// micro-batch, which may be too large to record, are in the same proportion.
 LayerCosts RecordLayerCosts(const EngineOptions& options);
 
 // A stage's models, by chunk. Their parameters are added to `weights` as parts, or with LoRA those

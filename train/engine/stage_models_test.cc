@@ -34,8 +34,8 @@ TEST(StageModelsTest, CostsAreFlops) {
   ASSERT_EQ(costs.layers.size(), 3);
   EXPECT_EQ(costs.first, 0);
   // The head's columns are the vocabulary.
-  EXPECT_EQ(costs.last, 3 * 2.0 * 32 * 8 * 40);
-  const double products = 3 * 2.0 * 32 * (8 * 24 + 8 * 8 + 2 * 8 * 32);
+  EXPECT_EQ(costs.last, 3 * 2.0 * 16 * 8 * 40);
+  const double products = 3 * 2.0 * 16 * (8 * 24 + 8 * 8 + 2 * 8 * 32);
   for (const double layer : costs.layers) {
     EXPECT_EQ(layer, costs.layers[0]);
     EXPECT_GT(layer, products);  // and attention
@@ -48,7 +48,7 @@ TEST(StageModelsTest, LayersAreSpreadByFlops) {
   EngineOptions options = Options(/*num_layers=*/6, /*vocab_size=*/8);
   EXPECT_EQ(LayersOfParts(options, 2), (std::vector<int64_t>{3, 3}));
   const double layer = RecordLayerCosts(options).layers[0];
-  options.model.vocab_size = static_cast<int64_t>(2 * layer / (3 * 2.0 * 32 * 8));
+  options.model.vocab_size = static_cast<int64_t>(2 * layer / (3 * 2.0 * 16 * 8));
   EXPECT_EQ(LayersOfParts(options, 2), (std::vector<int64_t>{4, 2}));
   options.pipeline.layers = {1, 5};
   EXPECT_EQ(LayersOfParts(options, 2), (std::vector<int64_t>{1, 5}));

@@ -232,6 +232,66 @@ TEST(CommCostTest, GradientsReducedInBf16AreHalfTheBytes) {
   }
 }
 
+CommCostOptions Staged(CommCostOptions o, int stages, int chunks = 1) {
+  o.sizes.pp = stages;
+  o.model.num_layers = stages * chunks;
+  o.pipeline.chunks = chunks;
+  if (chunks > 1) o.pipeline.kind = PipelineKind::kInterleaved;
+  return o;
+}
+
+// Either end of a model of two stages sends as much as it receives: 3 micro-batches, and the
+// gradient of the tied table.
+TEST(CommCostTest, TwoStagesByHand) {
+  constexpr int64_t kTied = 128 * 64 * 4;
+  CommCostOptions o = Staged(Gpt2(1, 1), 2);
+  for (o.rank = 0; o.rank < 2; ++o.rank) {
+    EXPECT_THAT(Cost(o), ElementsAreArray<CommCostRow>({
+                             {Phase::kPipeline, "pp", 2, Kind::kSend, 3, 3 * kStream},
+                             {Phase::kPipeline, "pp", 2, Kind::kRecv, 3, 3 * kStream},
+                             {Phase::kTiedTable, "pp", 2, Kind::kSend, 1, kTied},
+                             {Phase::kTiedTable, "pp", 2, Kind::kRecv, 1, kTied},
+                             {Phase::kNorm, "pp", 2, Kind::kAllReduceSum, 1, 160},
+                             {Phase::kControl, "pp", 2, Kind::kAllReduceSum, 1, 16},
+                         }));
+  }
+}
+
+TEST(CommCostTest, AStageInTheMiddleSendsBothWays) {
+  CommCostOptions o = Staged(Llama(1, 1), 3);
+  o.rank = 1;
+  EXPECT_THAT(Cost(o), ElementsAreArray<CommCostRow>({
+                           {Phase::kPipeline, "pp", 2, Kind::kSend, 6, 6 * kStream},
+                           {Phase::kPipeline, "pp", 2, Kind::kRecv, 6, 6 * kStream},
+                           {Phase::kNorm, "pp", 3, Kind::kAllReduceSum, 1, 160},
+                           {Phase::kControl, "pp", 3, Kind::kAllReduceSum, 1, 16},
+                       }));
+}
+
+// Of two chunks on each of two stages, one has parts on both sides.
+TEST(CommCostTest, EveryChunkSends) {
+  CommCostOptions o = Staged(Llama(1, 1), 2, /*chunks=*/2);
+  o.num_micro_batches = 4;
+  for (o.rank = 0; o.rank < 2; ++o.rank) {
+    EXPECT_THAT(Of(Phase::kPipeline, o),
+                ElementsAreArray<CommCostRow>({
+                    {Phase::kPipeline, "pp", 2, Kind::kSend, 4 * 3, 4 * 3 * kStream},
+                    {Phase::kPipeline, "pp", 2, Kind::kRecv, 4 * 3, 4 * 3 * kStream},
+                }));
+  }
+}
+
+TEST(CommCostTest, SequenceParallelRanksSendTheirRows) {
+  CommCostOptions o = Staged(Llama(2, 1), 2);
+  for (const bool sequence_parallel : {false, true}) {
+    o.sequence_parallel = sequence_parallel;
+    const int64_t bytes = 3 * kStream / (sequence_parallel ? 2 : 1);
+    EXPECT_THAT(Of(Phase::kPipeline, o), ElementsAreArray<CommCostRow>(
+                                             {{Phase::kPipeline, "pp", 2, Kind::kSend, 3, bytes},
+                                              {Phase::kPipeline, "pp", 2, Kind::kRecv, 3, bytes}}));
+  }
+}
+
 TEST(CommCostTest, DTypes) {
   CommCostOptions o = ShardedLlama(0);
   const std::vector<CommCostRow> f32 = Cost(o);
@@ -261,6 +321,30 @@ TEST(CommCostTest, ARing) {
     EXPECT_EQ(row.RingBytes(), 600);
     EXPECT_EQ(row.Seconds(link), 6 + 2 * 3 * 0.5);
   }
+}
+
+TEST(CommCostTest, AMessageIsSentOnce) {
+  const CommLink link = {.bytes_per_second = 100, .latency_seconds = 0.5};
+  const CommCostRow send = {Phase::kPipeline, "pp", 2, Kind::kSend, 3, 600};
+  EXPECT_EQ(send.RingBytes(), 600);
+  EXPECT_EQ(send.Seconds(link), 6 + 3 * 0.5);
+  const CommCostRow receive = {Phase::kPipeline, "pp", 2, Kind::kRecv, 3, 600};
+  EXPECT_EQ(receive.RingBytes(), 0);
+  EXPECT_EQ(receive.Seconds(link), 0);
+}
+
+TEST(CommCostTest, StagesThatCannotBe) {
+  CommCostOptions o = Staged(Llama(1, 1), 4);
+  o.model.num_layers = 3;
+  EXPECT_EQ(CommCost(o).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(CommCost(o).status().message(), HasSubstr("3"));
+  o = Staged(Llama(1, 1), 2, /*chunks=*/2);
+  o.num_micro_batches = 1;
+  EXPECT_EQ(CommCost(o).status().code(), absl::StatusCode::kInvalidArgument);
+  // More tokens than are counted, on a stage of which the cut is known.
+  o = Staged(Llama(1, 1), 2);
+  o.micro_batch = int64_t{1} << 50;
+  EXPECT_THAT(CommCost(o).status().message(), HasSubstr("at most 2^62"));
 }
 
 TEST(CommCostTest, LayoutsThatCannotBe) {

@@ -159,18 +159,6 @@ std::string PlanText(const RanksMemory& memory, const MachineMemory& machine) {
       OnEachOf(machine.ranks_of_stage));
 }
 
-// The options with the cut of sizes that may be too large to plan. The FLOPs of sequences are
-// alike, and in those that are longer attention is most of all layers.
-EngineOptions WithCutOfAnySize(const EngineOptions& options, int stages) {
-  constexpr int64_t kLongSequence = 1 << 20;
-  EngineOptions one = options;
-  one.micro_batch = 1;
-  one.seq_len = std::min(options.seq_len, kLongSequence);
-  EngineOptions cut = options;
-  cut.pipeline.layers = WithLayersOfParts(one, stages).pipeline.layers;
-  return cut;
-}
-
 }  // namespace
 
 std::optional<size_t> AvailableMemoryBytes() {
@@ -197,7 +185,7 @@ double LeastMemoryBytes(const EngineOptions& options, const MeshVector& sizes, i
   int64_t positions = 1;  // of a sequence and rank
   while (positions < kFewPositions && 2 * positions * sizes.tp <= options.seq_len) positions *= 2;
   const int64_t few_sequences = kFewTokens / positions;
-  EngineOptions few = WithCutOfAnySize(options, sizes.pp);
+  EngineOptions few = WithLayersOfParts(options, sizes.pp);
   few.seq_len = std::min<int64_t>(options.seq_len, positions * sizes.tp);
   few.logits_chunk = {.max_bytes = 0, .min_rows = kFewPositions};
   const auto plan = [&](int64_t num_sequences) {
