@@ -12,6 +12,7 @@
 #include "models/lora_modules.h"
 #include "models/model_config.h"
 #include "models/model_summary.h"
+#include "parallel/mesh/mesh.h"
 #include "tools/cli/layout.h"
 #include "tools/cli/machine.h"
 #include "train/engine/layout_summary.h"
@@ -31,7 +32,24 @@ std::string AdaptersText(const ModelConfig& model) {
       FormatCount(NumAdapterParameters(model)), " parameters to train");
 }
 
-// The memory of all ranks, assuming that each needs as much as the first, and of snapshots.
+// The memory of one rank of each stage: the plan's is the first one's.
+MemoryPlan MemoryOfStages(const TrainPlan& plan) {
+  MemoryPlan sum = plan.memory;
+  const MeshVector& sizes = plan.mesh.sizes();
+  for (int stage = 1; stage < sizes.pp; ++stage) {
+    const MemoryPlan memory = PlanMemory(plan.options.engine, sizes,
+                                         RankOf(sizes, {.dp = 0, .pp = stage, .cp = 0, .tp = 0}));
+    sum.parameter_bytes += memory.parameter_bytes;
+    sum.gradient_bytes += memory.gradient_bytes;
+    sum.optimizer_bytes += memory.optimizer_bytes;
+    sum.activation_bytes += memory.activation_bytes;
+    sum.library_bytes += memory.library_bytes;
+  }
+  return sum;
+}
+
+// The memory of all ranks, assuming that each needs as much as the first of its stage, and of
+// snapshots.
 std::string MemoryText(const MemoryPlan& plan, int num_ranks, size_t snapshot_bytes) {
   const auto bytes = [&](size_t of_a_rank) { return FormatBytes(double(of_a_rank) * num_ranks); };
   return absl::StrCat(
@@ -104,7 +122,8 @@ absl::Status ScreenObserver::OnPlan(const TrainPlan& plan) {
   if (num_ranks > 1) {
     PrintHeaderLine("layout", LayoutSummary(plan.mesh.sizes(), options.engine, config.layout.comm));
   }
-  PrintHeaderLine("memory", MemoryText(plan.memory, num_ranks, plan.snapshot_bytes));
+  PrintHeaderLine("memory", MemoryText(MemoryOfStages(plan), num_ranks / plan.mesh.sizes().pp,
+                                       plan.snapshot_bytes));
   PrintHeaderLine("data", plan.data.Summary());
   if (!plan.data.source_names().empty()) {
     PrintHeaderLine("blend", BlendText(plan.data, options));
