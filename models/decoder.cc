@@ -4,11 +4,11 @@
 #include <iterator>
 #include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "core/base/status_macros.h"
 #include "core/memory/activation_arena.h"
 #include "glog/logging.h"
 #include "parallel/comm/communicator.h"
-#include "parallel/tensor/tensor_parallel.h"
 
 namespace strake {
 namespace {
@@ -28,17 +28,51 @@ absl::StatusOr<Tensor> Input(const Context& ctx, absl::Span<const int32_t> value
   return input;
 }
 
-absl::StatusOr<Tensor> Decode(const Context& ctx, const Transformer& model,
-                              absl::Span<const int32_t> tokens, KvCache* cache) {
-  STRAKE_ASSIGN_OR_RETURN(const Tensor input, Input(ctx, tokens));
-  return model.Decode(ctx, input, cache);
+// The caches of a sequence, by part.
+using Caches = std::vector<KvCache>;
+
+absl::StatusOr<Caches> MakeCaches(
+    const ModelParts& model, absl::FunctionRef<absl::StatusOr<KvCache>(const Transformer&)> make) {
+  Caches caches;
+  for (int i = 0; i < model.size(); ++i) {
+    STRAKE_ASSIGN_OR_RETURN(KvCache cache, make(model.part(i)));
+    caches.push_back(std::move(cache));
+  }
+  return caches;
 }
 
-absl::StatusOr<Tensor> DecodeEach(const Context& ctx, const Transformer& model,
-                                  absl::Span<const int32_t> tokens,
-                                  absl::Span<KvCache* const> caches) {
+Caches DryRunCaches(const ModelParts& model, int64_t max_tokens, int64_t past) {
+  return *MakeCaches(model, [&](const Transformer& part) {
+    KvCache cache = KvCache::DryRun(part, max_tokens);
+    cache.set_length(past);
+    return cache;
+  });
+}
+
+absl::StatusOr<Tensor> Decode(const Context& ctx, const ModelParts& model,
+                              absl::Span<const int32_t> tokens, Caches& caches) {
   STRAKE_ASSIGN_OR_RETURN(const Tensor input, Input(ctx, tokens));
-  return model.DecodeEach(ctx, input, caches);
+  STRAKE_ASSIGN_OR_RETURN(
+      const Tensor logits,
+      model.Forward(ctx, input.dim(0), [&](const Context& /*ctx*/, int i, const Tensor& x) {
+        return model.part(i).Decode(ctx, input, &caches[i], /*place=*/nullptr, x);
+      }));
+  return model.Share(ctx, logits, {1, model.front().config().vocab_size});
+}
+
+// `caches` are those of the sequences that grow.
+absl::StatusOr<Tensor> DecodeEach(const Context& ctx, const ModelParts& model,
+                                  absl::Span<const int32_t> tokens,
+                                  absl::Span<Caches* const> caches) {
+  STRAKE_ASSIGN_OR_RETURN(const Tensor input, Input(ctx, tokens));
+  std::vector<KvCache*> of_part(caches.size());
+  STRAKE_ASSIGN_OR_RETURN(
+      const Tensor logits,
+      model.Forward(ctx, input.dim(0), [&](const Context& /*ctx*/, int i, const Tensor& x) {
+        for (size_t s = 0; s < caches.size(); ++s) of_part[s] = &(*caches[s])[i];
+        return model.part(i).DecodeEach(ctx, input, of_part, x);
+      }));
+  return model.Share(ctx, logits, {input.dim(0), model.front().padded_vocab_size()});
 }
 
 // Appends `count` values, f32 or bf16 in host memory, from index `begin` on.
@@ -52,27 +86,30 @@ void AppendFloats(const void* values, DType dtype, int64_t begin, int64_t count,
   append(static_cast<const float*>(values));
 }
 
-absl::Status WaitForStream(const TensorParallel& tp, CudaStream stream) {
-  if (tp.size() == 1) return SynchronizeCudaStream(stream);
-  return tp.communicator().WaitForStream(stream);
+absl::Status WaitForStream(const ModelParts& model, CudaStream stream) {
+  Communicator* const group = model.AnyGroup();
+  return group == nullptr ? SynchronizeCudaStream(stream) : group->WaitForStream(stream);
 }
 
 }  // namespace
 
-absl::StatusOr<Decoder> Decoder::Create(const Context& ctx, const Transformer& model,
+absl::StatusOr<Decoder> Decoder::Create(const Context& ctx, const ModelParts& model,
                                         int64_t max_tokens, int num_sequences) {
   CHECK_GE(num_sequences, 1) << "[decoder] sequences";
   Decoder decoder(ctx, model);
   for (int i = 0; i < num_sequences; ++i) {
-    STRAKE_ASSIGN_OR_RETURN(KvCache cache, KvCache::Create(model, max_tokens));
-    decoder.caches_.push_back(std::move(cache));
+    STRAKE_ASSIGN_OR_RETURN(Caches caches, MakeCaches(model, [&](const Transformer& part) {
+                              return KvCache::Create(part, max_tokens);
+                            }));
+    decoder.caches_.push_back(std::move(caches));
   }
   if (!decoder.OnCuda()) return decoder;
-  const int64_t columns = model.padded_vocab_size();
+  const Transformer& front = model.front();
   STRAKE_ASSIGN_OR_RETURN(
-      decoder.logits_, PinnedMemory::Allocate(num_sequences * columns * DTypeSize(model.dtype())));
+      decoder.logits_,
+      PinnedMemory::Allocate(num_sequences * front.padded_vocab_size() * DTypeSize(front.dtype())));
   STRAKE_ASSIGN_OR_RETURN(decoder.inputs_, PinnedMemory::Allocate(2 * sizeof(int32_t)));
-  STRAKE_ASSIGN_OR_RETURN(decoder.place_, model.CreateDecodePlace());
+  STRAKE_ASSIGN_OR_RETURN(decoder.place_, front.CreateDecodePlace());
   return decoder;
 }
 
@@ -81,15 +118,15 @@ absl::StatusOr<std::vector<float>> Decoder::Append(absl::Span<const int32_t> tok
       << "[decoder] " << tokens.size() << " tokens after " << length(sequence) << " of "
       << max_tokens();
   const ActivationScope scope(ctx_->arena());
-  const int64_t vocab = model_->config().vocab_size;
+  const int64_t vocab = model_.front().config().vocab_size;
   std::vector<float> logits;
   if (OnCuda()) {
     STRAKE_RETURN_IF_ERROR(AppendOnCuda(tokens, sequence));
-    STRAKE_RETURN_IF_ERROR(WaitForStream(model_->tensor_parallel(), ctx_->cuda_stream()));
-    AppendFloats(logits_.data(), model_->dtype(), 0, vocab, &logits);
+    STRAKE_RETURN_IF_ERROR(WaitForStream(model_, ctx_->cuda_stream()));
+    AppendFloats(logits_.data(), model_.front().dtype(), 0, vocab, &logits);
     return logits;
   }
-  STRAKE_ASSIGN_OR_RETURN(const Tensor result, Decode(*ctx_, *model_, tokens, &caches_[sequence]));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor result, Decode(*ctx_, model_, tokens, caches_[sequence]));
   AppendFloats(result.raw(), result.dtype(), 0, vocab, &logits);
   return logits;
 }
@@ -99,32 +136,34 @@ absl::StatusOr<std::vector<float>> Decoder::AppendToEach(absl::Span<const int> s
   CHECK(!sequences.empty() && sequences.size() == tokens.size())
       << "[decoder] " << tokens.size() << " tokens for " << sequences.size() << " sequences";
   const ActivationScope scope(ctx_->arena());
-  std::vector<KvCache*> caches;
+  std::vector<Caches*> caches;
   for (const int sequence : sequences) caches.push_back(&caches_[sequence]);
-  STRAKE_ASSIGN_OR_RETURN(const Tensor result, DecodeEach(*ctx_, *model_, tokens, caches));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor result, DecodeEach(*ctx_, model_, tokens, caches));
   const void* values = result.raw();
   if (OnCuda()) {
     STRAKE_RETURN_IF_ERROR(
         CopyToHost(logits_.data(), result.raw(), result.num_bytes(), ctx_->cuda_stream()));
-    STRAKE_RETURN_IF_ERROR(WaitForStream(model_->tensor_parallel(), ctx_->cuda_stream()));
+    STRAKE_RETURN_IF_ERROR(WaitForStream(model_, ctx_->cuda_stream()));
     values = logits_.data();
   }
+  const int64_t vocab = model_.front().config().vocab_size;
   std::vector<float> logits;
   for (size_t row = 0; row < sequences.size(); ++row) {
-    AppendFloats(values, result.dtype(), row * result.dim(1), model_->config().vocab_size, &logits);
+    AppendFloats(values, result.dtype(), row * result.dim(1), vocab, &logits);
   }
   return logits;
 }
 
 bool Decoder::CanRecord(int64_t num_tokens) const {
-  const TensorParallel& tp = model_->tensor_parallel();
-  return caches_.size() == 1 && num_tokens == 1 && ctx_->profile() == nullptr &&
-         ctx_->recorder() == nullptr && (tp.size() == 1 || tp.communicator().CanBeCaptured());
+  Communicator* const group = model_.AnyGroup();
+  return model_.is_whole() && caches_.size() == 1 && num_tokens == 1 &&
+         ctx_->profile() == nullptr && ctx_->recorder() == nullptr &&
+         (group == nullptr || group->CanBeCaptured());
 }
 
 absl::Status Decoder::AppendOnCuda(absl::Span<const int32_t> tokens, int sequence) {
   if (CanRecord(tokens.size())) return RunToken(tokens[0]);
-  STRAKE_ASSIGN_OR_RETURN(const Tensor logits, Decode(*ctx_, *model_, tokens, &caches_[sequence]));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor logits, Decode(*ctx_, model_, tokens, caches_[sequence]));
   return CopyToHost(logits_.data(), logits.raw(), logits.num_bytes(), ctx_->cuda_stream());
 }
 
@@ -134,7 +173,7 @@ absl::Status Decoder::RunToken(int32_t token) {
   int32_t* const inputs = static_cast<int32_t*>(inputs_.data());
   inputs[0] = token;
   inputs[1] = static_cast<int32_t>(past);
-  STRAKE_RETURN_IF_ERROR(model_->CopyTableRows(*ctx_, past, place_));
+  STRAKE_RETURN_IF_ERROR(model_.front().CopyTableRows(*ctx_, past, place_));
   const size_t used_bytes = ctx_->arena().used_bytes();
   if (!std::exchange(has_run_token_, true)) {
     arena_used_bytes_ = used_bytes;
@@ -144,7 +183,7 @@ absl::Status Decoder::RunToken(int32_t token) {
   if (!graph_.has_value()) {
     STRAKE_ASSIGN_OR_RETURN(graph_, CudaGraph::Capture(stream, [&] { return EnqueueToken(); }));
   }
-  caches_[0].set_length(past + 1);
+  caches_[0][0].set_length(past + 1);
   return graph_->Launch(stream);
 }
 
@@ -155,32 +194,29 @@ absl::Status Decoder::EnqueueToken() {
   STRAKE_RETURN_IF_ERROR(CopyToDevice(token.raw(), inputs, token.num_bytes(), stream));
   const Tensor& past = place_.past.tensor();
   STRAKE_RETURN_IF_ERROR(CopyToDevice(past.raw(), inputs + 1, past.num_bytes(), stream));
-  STRAKE_ASSIGN_OR_RETURN(const Tensor logits, model_->Decode(*ctx_, token, &caches_[0], &place_));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor logits,
+                          model_.front().Decode(*ctx_, token, &caches_[0][0], &place_));
   return CopyToHost(logits_.data(), logits.raw(), logits.num_bytes(), stream);
 }
 
-size_t Decoder::ArenaBytes(const Context& ctx, const Transformer& model, int64_t max_tokens,
+size_t Decoder::ArenaBytes(const Context& ctx, const ModelParts& model, int64_t max_tokens,
                            int64_t past, int64_t num_tokens) {
-  ActivationArena plan = ActivationArena::DryRun(model.device());
+  ActivationArena plan = ActivationArena::DryRun(model.front().device());
   const Context dry(&ctx.team(), &plan, ctx.op_set());
-  KvCache cache = KvCache::DryRun(model, max_tokens);
-  cache.set_length(past);
+  Caches caches = DryRunCaches(model, max_tokens, past);
   const std::vector<int32_t> tokens(num_tokens);
-  CHECK(Decode(dry, model, tokens, &cache).ok());
+  CHECK(Decode(dry, model, tokens, caches).ok());
   return plan.peak_bytes();
 }
 
-size_t Decoder::ArenaBytesOfEach(const Context& ctx, const Transformer& model, int64_t max_tokens,
+size_t Decoder::ArenaBytesOfEach(const Context& ctx, const ModelParts& model, int64_t max_tokens,
                                  int64_t past, int num_sequences) {
-  ActivationArena plan = ActivationArena::DryRun(model.device());
+  ActivationArena plan = ActivationArena::DryRun(model.front().device());
   const Context dry(&ctx.team(), &plan, ctx.op_set());
-  std::vector<KvCache> caches;
-  std::vector<KvCache*> pointers;
-  for (int i = 0; i < num_sequences; ++i) {
-    caches.push_back(KvCache::DryRun(model, max_tokens));
-    caches.back().set_length(past);
-  }
-  for (KvCache& cache : caches) pointers.push_back(&cache);
+  std::vector<Caches> caches;
+  for (int i = 0; i < num_sequences; ++i) caches.push_back(DryRunCaches(model, max_tokens, past));
+  std::vector<Caches*> pointers;
+  for (Caches& of_sequence : caches) pointers.push_back(&of_sequence);
   const std::vector<int32_t> tokens(num_sequences);
   CHECK(DecodeEach(dry, model, tokens, pointers).ok());
   return plan.peak_bytes();

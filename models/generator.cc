@@ -271,11 +271,11 @@ absl::Status CheckPrompt(const ModelConfig& config, absl::Span<const int32_t> pr
 
 }  // namespace
 
-size_t GenerationBytes(const Context& ctx, const Transformer& model,
+size_t GenerationBytes(const Context& ctx, const ModelParts& model,
                        absl::Span<const int64_t> num_prompt_tokens,
                        const GenerationOptions& options) {
   const int64_t longest = *std::max_element(num_prompt_tokens.begin(), num_prompt_tokens.end());
-  const int64_t max_window = GenerationWindow(model.config(), longest + options.max_tokens);
+  const int64_t max_window = GenerationWindow(model.front().config(), longest + options.max_tokens);
   size_t most = 0;
   const auto append = [&](int64_t past, int64_t num_tokens) {
     most = std::max(most, Decoder::ArenaBytes(ctx, model, max_window, past, num_tokens));
@@ -287,7 +287,7 @@ size_t GenerationBytes(const Context& ctx, const Transformer& model,
   // Attention's scratch grows with the cache: its last token may need more than the prompt.
   append(max_window - 1, 1);
   if (max_window < longest + options.max_tokens) append(0, KeptTokens(max_window));
-  const int64_t rope_changes = model.RopeChangesAfter();
+  const int64_t rope_changes = model.front().RopeChangesAfter();
   if (0 < rope_changes && rope_changes < max_window) append(0, rope_changes + 1);
   const int batch = std::min<int64_t>(options.batch, num_prompt_tokens.size());
   for (const int together : {batch, std::min(batch, kMaxGenerationBatch)}) {
@@ -298,37 +298,38 @@ size_t GenerationBytes(const Context& ctx, const Transformer& model,
   return most;
 }
 
-size_t GenerationBytes(const Context& ctx, const Transformer& model, int64_t num_prompt_tokens,
+size_t GenerationBytes(const Context& ctx, const ModelParts& model, int64_t num_prompt_tokens,
                        int64_t count) {
   return GenerationBytes(ctx, model, {num_prompt_tokens}, {.max_tokens = count});
 }
 
-absl::Status GenerateAll(const Context& ctx, const Transformer& model,
+absl::Status GenerateAll(const Context& ctx, const ModelParts& model,
                          absl::Span<const std::vector<int32_t>> prompts,
                          const GenerationOptions& options, OnToken on_token) {
   if (prompts.empty() || options.max_tokens == 0) return absl::OkStatus();
   int64_t longest = 0;
   for (const std::vector<int32_t>& prompt : prompts) {
-    STRAKE_RETURN_IF_ERROR(CheckPrompt(model.config(), prompt));
+    STRAKE_RETURN_IF_ERROR(CheckPrompt(model.front().config(), prompt));
     longest = std::max<int64_t>(longest, prompt.size());
   }
   const int num_slots = static_cast<int>(std::min<int64_t>(options.batch, prompts.size()));
   STRAKE_ASSIGN_OR_RETURN(
       Decoder decoder,
-      Decoder::Create(ctx, model, GenerationWindow(model.config(), longest + options.max_tokens),
+      Decoder::Create(ctx, model,
+                      GenerationWindow(model.front().config(), longest + options.max_tokens),
                       num_slots));
-  Batch batch(model, std::move(decoder), num_slots, on_token);
+  Batch batch(model.front(), std::move(decoder), num_slots, on_token);
   for (size_t next = 0; next < prompts.size() || !batch.empty();) {
     for (int slot; next < prompts.size() && (slot = batch.FreeSlot()) >= 0; ++next) {
-      STRAKE_RETURN_IF_ERROR(
-          batch.Start(slot, std::make_unique<Sequence>(model, next, prompts[next], options)));
+      STRAKE_RETURN_IF_ERROR(batch.Start(
+          slot, std::make_unique<Sequence>(model.front(), next, prompts[next], options)));
     }
     STRAKE_RETURN_IF_ERROR(batch.Step());
   }
   return absl::OkStatus();
 }
 
-absl::Status GenerateTokens(const Context& ctx, const Transformer& model,
+absl::Status GenerateTokens(const Context& ctx, const ModelParts& model,
                             absl::Span<const int32_t> prompt, int64_t count,
                             const SamplingOptions& options,
                             absl::FunctionRef<absl::Status(int64_t token)> on_token) {

@@ -10,7 +10,8 @@
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "core/device/context.h"
-#include "models/transformer.h"
+#include "models/model_config.h"
+#include "models/model_parts.h"
 
 namespace strake {
 
@@ -62,29 +63,29 @@ struct GeneratedToken {
 };
 
 // Bytes of activation arena that GenerateAll needs for prompts of these lengths.
-size_t GenerationBytes(const Context& ctx, const Transformer& model,
+size_t GenerationBytes(const Context& ctx, const ModelParts& model,
                        absl::Span<const int64_t> num_prompt_tokens,
                        const GenerationOptions& options);
 // The same of GenerateTokens, for a prompt and `count` more tokens.
-size_t GenerationBytes(const Context& ctx, const Transformer& model, int64_t num_prompt_tokens,
+size_t GenerationBytes(const Context& ctx, const ModelParts& model, int64_t num_prompt_tokens,
                        int64_t count);
 
-// Continues each prompt, and calls on_token with each new token: those of a prompt in order, those
-// of different prompts in any. On the CPU, a continuation does not depend on the other prompts.
-// CHECKs that the prompts have at least one token and at most the model's positions, and that the
-// model was made for sequences of GenerationWindow(prompt and max_tokens). Returns an error for a
-// token outside the vocabulary, for logits that are not finite (Internal), and on_token's own
-// error.
+// Continues each prompt, on every rank of the model alike, and calls on_token with each new token:
+// those of a prompt in order, those of different prompts in any. On the CPU, a continuation does
+// not depend on the other prompts. CHECKs that the prompts have at least one token and at most the
+// model's positions, and that the model was made for sequences of GenerationWindow(prompt and
+// max_tokens). Returns an error for a token outside the vocabulary, for logits that are not finite
+// (Internal), and on_token's own error.
 //
 // Where RoPE's angles depend on a sequence's length (RopeLongScaling), they are those of its length
 // so far, and the cache is computed anew when they change.
-absl::Status GenerateAll(const Context& ctx, const Transformer& model,
+absl::Status GenerateAll(const Context& ctx, const ModelParts& model,
                          absl::Span<const std::vector<int32_t>> prompts,
                          const GenerationOptions& options,
                          absl::FunctionRef<absl::Status(const GeneratedToken&)> on_token);
 
 // The same for one prompt, by exactly `count` tokens.
-absl::Status GenerateTokens(const Context& ctx, const Transformer& model,
+absl::Status GenerateTokens(const Context& ctx, const ModelParts& model,
                             absl::Span<const int32_t> prompt, int64_t count,
                             const SamplingOptions& options,
                             absl::FunctionRef<absl::Status(int64_t token)> on_token);

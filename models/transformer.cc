@@ -249,7 +249,10 @@ absl::StatusOr<Tensor> Transformer::Hidden(const Context& ctx, const Tensor& tok
     const LayerScope layer(ctx, "mlp");
     STRAKE_ASSIGN_OR_RETURN(stream, layers_->mlp[i].Forward(ctx, stream, &saved->mlp[i]));
   }
-  if (is_last()) return HeadInput(ctx, stream, &saved->norm);
+  return is_last() ? HeadInput(ctx, stream, &saved->norm) : SummedStream(ctx, stream);
+}
+
+absl::StatusOr<Tensor> Transformer::SummedStream(const Context& ctx, const ResidualStream& stream) {
   const LayerScope layer(ctx, "mlp");
   STRAKE_RETURN_IF_ERROR(ResidualAddForward(ctx, stream.x, stream.residual, stream.x));
   return stream.x;
@@ -421,12 +424,13 @@ absl::Status Transformer::CopyTableRows(const Context& ctx, int64_t past,
   return Copy(ctx, PositionTable().Rows(past, past + 1), place.position_row.tensor());
 }
 
-CachedSequence Transformer::SequenceAt(const Context& ctx, int64_t layer, const KvCache& cache,
+CachedSequence Transformer::SequenceAt(const Context& ctx, int64_t i, const KvCache& cache,
                                        int64_t count, const DecodePlace* place) const {
+  const int64_t layer = range_.begin + i;
   CachedSequence at = {.num_tokens = count,
                        .past = cache.length_,
-                       .k_cache = cache.keys_[layer],
-                       .v_cache = cache.values_[layer]};
+                       .k_cache = cache.keys_[i],
+                       .v_cache = cache.values_[i]};
   const int table = rope_tables_.IndexOf(layer);
   if (place == nullptr) {
     at.rope_table = rope_tables_.ForLayer(ctx, layer, at.past + count);
@@ -442,10 +446,11 @@ absl::StatusOr<ResidualStream> Transformer::RunCached(const Context& ctx, const 
                                                       int64_t count,
                                                       absl::Span<KvCache* const> caches,
                                                       const DecodePlace* place) const {
+  CHECK(x.defined()) << "[transformer] a part without its input";
   const Layers& layers = *decode_layers_;
   ResidualStream stream = {.x = x};
   std::vector<CachedSequence> sequences(caches.size());
-  for (int64_t i = 0; i < config_.num_layers; ++i) {
+  for (int64_t i = 0; i < range_.size(); ++i) {
     for (size_t s = 0; s < caches.size(); ++s) {
       sequences[s] = SequenceAt(ctx, i, *caches[s], count, place);
     }
@@ -466,7 +471,6 @@ absl::StatusOr<Tensor> Transformer::GatheredLogits(const Context& ctx,
 }
 
 void Transformer::CheckRoom(const KvCache& cache, int64_t count) const {
-  CHECK(is_first() && is_last()) << "[transformer] a part cannot decode";
   const int64_t past = cache.length_;
   CHECK_LE(past + count, cache.max_tokens_) << "[transformer] key/value cache is full";
   CHECK(position_table_ == nullptr || past + count <= config_.max_positions)
@@ -475,19 +479,23 @@ void Transformer::CheckRoom(const KvCache& cache, int64_t count) const {
 }
 
 absl::StatusOr<Tensor> Transformer::Decode(const Context& ctx, const Tensor& tokens, KvCache* cache,
-                                           const DecodePlace* place) const {
+                                           const DecodePlace* place, const Tensor& input) const {
   const int64_t count = tokens.dim(0);
   CheckRoom(*cache, count);
-  STRAKE_ASSIGN_OR_RETURN(const Tensor x, EmbedTokens(ctx, *decode_layers_, tokens));
-  if (place == nullptr) {
-    STRAKE_RETURN_IF_ERROR(
-        AddPositions(ctx, PositionTable(), config_.max_positions, cache->length_, x));
-  } else {
-    STRAKE_RETURN_IF_ERROR(
-        AddPositions(ctx, place->position_row.tensor(), /*period=*/1, /*offset=*/0, x));
+  Tensor x = input;
+  if (is_first()) {
+    STRAKE_ASSIGN_OR_RETURN(x, EmbedTokens(ctx, *decode_layers_, tokens));
+    if (place == nullptr) {
+      STRAKE_RETURN_IF_ERROR(
+          AddPositions(ctx, PositionTable(), config_.max_positions, cache->length_, x));
+    } else {
+      STRAKE_RETURN_IF_ERROR(
+          AddPositions(ctx, place->position_row.tensor(), /*period=*/1, /*offset=*/0, x));
+    }
   }
   STRAKE_ASSIGN_OR_RETURN(const ResidualStream stream,
                           RunCached(ctx, x, count, {&cache, 1}, place));
+  if (!is_last()) return SummedStream(ctx, stream);
   const auto last = [count](const Tensor& x) { return x.defined() ? x.Rows(count - 1, count) : x; };
   STRAKE_ASSIGN_OR_RETURN(
       const Tensor logits,
@@ -497,18 +505,22 @@ absl::StatusOr<Tensor> Transformer::Decode(const Context& ctx, const Tensor& tok
 }
 
 absl::StatusOr<Tensor> Transformer::DecodeEach(const Context& ctx, const Tensor& tokens,
-                                               absl::Span<KvCache* const> caches) const {
+                                               absl::Span<KvCache* const> caches,
+                                               const Tensor& input) const {
   CHECK(tokens.shape() == Shape{static_cast<int64_t>(caches.size())})
       << "[transformer] tokens " << tokens.ToString() << " for " << caches.size() << " caches";
   for (const KvCache* cache : caches) CheckRoom(*cache, 1);
-  STRAKE_ASSIGN_OR_RETURN(const Tensor x, EmbedTokens(ctx, *decode_layers_, tokens));
-  for (size_t r = 0; r < caches.size(); ++r) {
-    STRAKE_RETURN_IF_ERROR(AddPositions(ctx, PositionTable(), config_.max_positions,
-                                        caches[r]->length_, x.Rows(r, r + 1)));
+  Tensor x = input;
+  if (is_first()) {
+    STRAKE_ASSIGN_OR_RETURN(x, EmbedTokens(ctx, *decode_layers_, tokens));
+    for (size_t r = 0; r < caches.size(); ++r) {
+      STRAKE_RETURN_IF_ERROR(AddPositions(ctx, PositionTable(), config_.max_positions,
+                                          caches[r]->length_, x.Rows(r, r + 1)));
+    }
   }
   STRAKE_ASSIGN_OR_RETURN(const ResidualStream stream,
                           RunCached(ctx, x, /*count=*/1, caches, /*place=*/nullptr));
-  return GatheredLogits(ctx, stream);
+  return is_last() ? GatheredLogits(ctx, stream) : SummedStream(ctx, stream);
 }
 
 }  // namespace strake

@@ -175,12 +175,17 @@ class Transformer {
   // Appends tokens [n] (i32) to the cache and returns the logits [1, vocabulary] after the last of
   // them, on every rank. CHECKs that the cache has room. With a `place`, for one token on a GPU,
   // the work depends on the number of tokens in the cache only through the place's contents.
+  //
+  // A part has a cache of its own layers. One that is not the first begins with `input` [n, C], and
+  // one that is not the last returns x [n, C].
   absl::StatusOr<Tensor> Decode(const Context& ctx, const Tensor& tokens, KvCache* cache,
-                                const DecodePlace* place = nullptr) const;
+                                const DecodePlace* place = nullptr, const Tensor& input = {}) const;
   // Appends token r of [R] (i32) to cache r, and returns the logits [R, padded_vocab_size()] after
-  // each, on every rank. On the CPU, up to 8 sequences have the bits that each has alone.
+  // each, on every rank; of parts, likewise. On the CPU, up to 8 sequences have the bits that each
+  // has alone.
   absl::StatusOr<Tensor> DecodeEach(const Context& ctx, const Tensor& tokens,
-                                    absl::Span<KvCache* const> caches) const;
+                                    absl::Span<KvCache* const> caches,
+                                    const Tensor& input = {}) const;
   // The longest sequence whose tokens in a cache are of no use as soon as it grows: RoPE's angles
   // are then others (RopeLongScaling). 0 where that does not happen.
   int64_t RopeChangesAfter() const { return rope_tables_.ChangesAfter(); }
@@ -220,12 +225,15 @@ class Transformer {
   // Returns the head's input of tokens, or what a part that is not the last returns.
   absl::StatusOr<Tensor> Hidden(const Context& ctx, const Tensor& tokens, int64_t seq_len,
                                 const Documents& documents, TransformerSaved* saved) const;
+  // Returns x [R, C] of a part that is not the last, the stream with its residual.
+  static absl::StatusOr<Tensor> SummedStream(const Context& ctx, const ResidualStream& stream);
   // CHECKs that the cache and the positions have room for `count` more tokens.
   void CheckRoom(const KvCache& cache, int64_t count) const;
-  // Where `count` tokens of a cache stand in a layer.
-  CachedSequence SequenceAt(const Context& ctx, int64_t layer, const KvCache& cache, int64_t count,
+  // Where `count` tokens of a cache stand in the i-th of the part's layers.
+  CachedSequence SequenceAt(const Context& ctx, int64_t i, const KvCache& cache, int64_t count,
                             const DecodePlace* place) const;
-  // Runs x, the embedded tokens, through the layers: `count` tokens for each cache, which grows.
+  // Runs x, embedded tokens or a part's input, through the layers: `count` tokens for each cache,
+  // which grows.
   absl::StatusOr<ResidualStream> RunCached(const Context& ctx, const Tensor& x, int64_t count,
                                            absl::Span<KvCache* const> caches,
                                            const DecodePlace* place) const;
@@ -280,7 +288,7 @@ class KvCache {
   int64_t length_ = 0;
   int64_t max_tokens_;
   std::vector<DeviceBuffer> memory_;
-  std::vector<Tensor> keys_, values_;  // per layer [max_tokens, KV D]
+  std::vector<Tensor> keys_, values_;  // per layer of the model's own [max_tokens, KV D]
 };
 
 }  // namespace strake
