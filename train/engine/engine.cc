@@ -200,6 +200,10 @@ const Transformer& Engine::model() const {
   return *models_[0];
 }
 
+ModelParts Engine::model_parts() const {
+  return has_stages() ? stage_->parts() : ModelParts(model());
+}
+
 std::vector<absl::Span<char>> Engine::HostArrays() const {
   if (options_.device != Device::kCpu || dry_run()) return {};
   std::vector<absl::Span<char>> memory = {activations_->bytes()};

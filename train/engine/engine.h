@@ -25,6 +25,7 @@
 #include "core/memory/parameter_arena.h"
 #include "core/ops/documents.h"
 #include "core/tensor/tensor.h"
+#include "models/model_parts.h"
 #include "models/transformer.h"
 #include "optim/adamw.h"
 #include "parallel/comm/communicator.h"
@@ -119,7 +120,7 @@ class Engine {
 
   // Brings the weights of the last update to every rank, if no pass has done so yet. Every rank
   // calls it before any of them reads weights after an update: parameters(), model(),
-  // EvaluateLoss().
+  // model_parts(), EvaluateLoss().
   absl::Status GatherWeights();
 
   // The ranks' common knowledge at the end of a step: the losses since the last agreement, summed
@@ -149,6 +150,8 @@ class Engine {
   const Transformer& model() const;
   // The parts of the model that this rank has, in its order: a stage's chunks, or all.
   const std::vector<std::unique_ptr<Transformer>>& models() const { return models_; }
+  // The same with their links to other stages, to generate and to evaluate.
+  ModelParts model_parts() const;
   // What is trained: with LoRA, the adapters alone. CHECKs that no weights wait to be gathered.
   ParameterArena& parameters();
   // With LoRA, the frozen weights below the adapters, which have neither gradients nor optimizer

@@ -25,18 +25,19 @@ int NumFlights(const PipelineShape& shape, const std::vector<PipelineAction>& ac
 
 }  // namespace
 
-StageRunner::StageRunner(const Options& options, const StageParts& parts, int stage,
+StageRunner::StageRunner(const Options& options, const StageParts& parts, Communicator& pp,
                          StageLinks links)
     : options_(options),
       parts_(parts),
-      actions_(PipelineActions(options.shape, stage)),
-      links_(std::move(links)) {}
+      actions_(PipelineActions(options.shape, pp.rank())),
+      links_(std::move(links)),
+      chunks_(*parts.models, &pp, &links_) {}
 
 absl::StatusOr<std::unique_ptr<StageRunner>> StageRunner::Create(
     const Options& options, const StageParts& parts, Communicator& pp,
     absl::Span<const size_t> arena_bytes) {
   STRAKE_ASSIGN_OR_RETURN(StageLinks links, StageLinks::Create(pp, options.shape.chunks));
-  std::unique_ptr<StageRunner> runner(new StageRunner(options, parts, pp.rank(), std::move(links)));
+  std::unique_ptr<StageRunner> runner(new StageRunner(options, parts, pp, std::move(links)));
   STRAKE_RETURN_IF_ERROR(runner->Allocate(arena_bytes));
   return runner;
 }
@@ -127,13 +128,9 @@ absl::StatusOr<Tensor> StageRunner::Received(Pending<Tensor> pending) const {
   return pending.Wait();
 }
 
-absl::Status StageRunner::ReceiveInput(int chunk, int64_t num_tokens, Flight& flight) {
-  if (model(chunk).is_first()) return absl::OkStatus();
-  const TensorParallel& tp = model(chunk).tensor_parallel();
-  const Tensor x = flight.arena.Allocate(
-      model(chunk).dtype(), {tp.NumLocalTokens(num_tokens), model(chunk).config().hidden_size});
-  STRAKE_ASSIGN_OR_RETURN(flight.saved.input, Received(links_.Receive(PipelinePass::kForward, x)));
-  return absl::OkStatus();
+// Rows of activations of a micro-batch on this rank.
+int64_t StageRunner::NumRows(const StageBatch& batch) const {
+  return chunks_.front().tensor_parallel().NumLocalTokens(batch.tokens.dim(0));
 }
 
 // Lets the gradient of the pass's output arrive while the stage does something else.
@@ -181,7 +178,8 @@ absl::Status StageRunner::Forward(const PipelineAction& action, const StageBatch
   const Context kept = parts_.ctx->WithArena(&flight->kept);
   // The head's gradient is announced in the backward pass.
   ctx.set_on_grad_ready(nullptr);
-  STRAKE_RETURN_IF_ERROR(ReceiveInput(action.chunk, batch.tokens.dim(0), *flight));
+  STRAKE_ASSIGN_OR_RETURN(flight->saved.input,
+                          chunks_.ReceiveInput(ctx, action.chunk, NumRows(batch)));
   STRAKE_ASSIGN_OR_RETURN(
       flight->y, part.ForwardForTraining(ctx, batch.tokens, batch.targets, options_.seq_len,
                                          batch.scale, &flight->saved, batch.documents,
@@ -242,22 +240,22 @@ absl::Status StageRunner::Reduce(const PipelineAction& action,
 absl::Status StageRunner::Evaluate(const StageBatch& batch, OnLoss on_loss) {
   const ProfileSpan span(parts_.ctx->profile(), {.category = "pass", .name = "forward"});
   parts_.ctx->set_pass(Pass::kForward);
-  for (int chunk = 0; chunk < options_.shape.chunks; ++chunk) {
-    const Transformer& part = model(chunk);
-    STRAKE_ASSIGN_OR_RETURN(Flight* const flight, StartFlight(chunk, /*micro_batch=*/0));
-    flight->micro_batch = -1;
-    STRAKE_RETURN_IF_ERROR(ReceiveInput(chunk, batch.tokens.dim(0), *flight));
+  const auto context_of = [&](int chunk) {
+    // Training has finished its sends.
+    ActivationArena& arena = flights_[chunk].front().arena;
+    arena.Clear();
+    return parts_.ctx->WithArena(&arena);
+  };
+  const auto run = [&](const Context& ctx, int chunk, const Tensor& x) -> absl::StatusOr<Tensor> {
+    TransformerSaved saved;
+    saved.input = x;
     STRAKE_ASSIGN_OR_RETURN(
-        const Tensor y,
-        part.Forward(parts_.ctx->WithArena(&flight->arena), batch.tokens, batch.targets,
-                     options_.seq_len, &flight->saved, batch.documents));
-    if (part.is_last()) {
-      STRAKE_RETURN_IF_ERROR(on_loss(part, y, flight->saved));
-    } else {
-      flight->output = links_.Send(PipelinePass::kForward, y);
-    }
-  }
-  return absl::OkStatus();
+        Tensor y, model(chunk).Forward(ctx, batch.tokens, batch.targets, options_.seq_len, &saved,
+                                       batch.documents));
+    if (model(chunk).is_last()) STRAKE_RETURN_IF_ERROR(on_loss(model(chunk), y, saved));
+    return y;
+  };
+  return chunks_.Forward(NumRows(batch), context_of, run).status();
 }
 
 }  // namespace strake

@@ -32,6 +32,7 @@
 #include "core/memory/activation_arena.h"
 #include "core/ops/documents.h"
 #include "core/tensor/tensor.h"
+#include "models/model_parts.h"
 #include "models/transformer.h"
 #include "parallel/comm/communicator.h"
 #include "parallel/data/gradient_reducer.h"
@@ -79,7 +80,7 @@ class StageRunner {
   // shape's. Afterwards gradients are summed over data-parallel ranks.
   absl::Status Train(absl::Span<const StageBatch> batches, OnLoss on_loss);
 
-  // Does the forward passes of a micro-batch through the stage's chunks.
+  // Does a micro-batch's forward pass through the stage's chunks.
   absl::Status Evaluate(const StageBatch& batch, OnLoss on_loss);
 
   // The arenas of passes: their peaks in a dry run.
@@ -87,6 +88,7 @@ class StageRunner {
   // Their memory.
   std::vector<absl::Span<char>> arenas() const;
   const StageLinks& links() const { return links_; }
+  const ModelParts& parts() const { return chunks_; }
 
  private:
   // A pass through a chunk, or the memory for one.
@@ -99,9 +101,9 @@ class StageRunner {
     std::optional<Pending<Tensor>> output_grad = {};              // to be received
   };
 
-  StageRunner(const Options& options, const StageParts& parts, int stage, StageLinks links);
+  StageRunner(const Options& options, const StageParts& parts, Communicator& pp, StageLinks links);
   absl::Status Allocate(absl::Span<const size_t> arena_bytes);
-  const Transformer& model(int chunk) const { return *(*parts_.models)[chunk]; }
+  const Transformer& model(int chunk) const { return chunks_.part(chunk); }
   bool PassesApart(int chunk) const;
 
   absl::StatusOr<Flight*> StartFlight(int chunk, int micro_batch);
@@ -109,7 +111,7 @@ class StageRunner {
   Flight& FlightOf(const PipelineAction& action);
   static absl::Status FinishSends(Flight& flight);
   absl::StatusOr<Tensor> Received(Pending<Tensor> pending) const;
-  absl::Status ReceiveInput(int chunk, int64_t num_tokens, Flight& flight);
+  int64_t NumRows(const StageBatch& batch) const;
   void PostOutputGrad(const PipelineAction& action);
 
   absl::Status Forward(const PipelineAction& action, const StageBatch& batch, OnLoss on_loss);
@@ -122,6 +124,7 @@ class StageRunner {
   const StageParts parts_;
   const std::vector<PipelineAction> actions_;
   StageLinks links_;
+  const ModelParts chunks_;
   std::vector<std::deque<Flight>> flights_;  // by chunk
 };
 

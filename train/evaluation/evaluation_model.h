@@ -14,6 +14,7 @@
 #include "models/families/llama.h"
 #include "models/initialize.h"
 #include "models/tiny_model.h"
+#include "models/model_parts.h"
 #include "models/transformer.h"
 #include "parallel/tensor/tensor_parallel.h"
 
@@ -32,7 +33,7 @@ class EvaluationModel {
     if (!zero) CHECK(InitializeParameters(/*seed=*/3, team_, &parameters_).ok());
   }
   ParameterArena& parameters() { return parameters_; }
-  operator const Transformer&() const { return model_; }  // NOLINT(google-explicit-constructor)
+  operator ModelParts() const { return model_; }  // NOLINT(google-explicit-constructor)
 
   // -ln p of ids[first, ...), each from all before it: one sequence alone, from its logits. For a
   // model in f64.

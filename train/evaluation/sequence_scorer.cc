@@ -16,10 +16,10 @@
 namespace strake {
 namespace {
 
-Context WithArena(const Context& base, const Transformer& model, ActivationArena* arena) {
+Context WithArena(const Context& base, ActivationArena* arena) {
   Context ctx(&base.team(), arena, base.op_set());
   ctx.set_deterministic(base.deterministic());
-  if (!arena->dry_run() && model.device() == Device::kCuda) ctx.set_cuda(&base.cuda());
+  if (!arena->dry_run() && arena->device() == Device::kCuda) ctx.set_cuda(&base.cuda());
   return ctx;
 }
 
@@ -27,9 +27,16 @@ size_t FreeBytes(const ActivationArena& arena) {
   return arena.dry_run() ? 0 : arena.num_bytes() - arena.used_bytes();
 }
 
-// The groups fail together: one of more than one rank notices.
-Communicator& AnyGroup(const Mesh& mesh) {
-  return mesh.communicator(mesh.sizes().tp > 1 ? MeshAxis::kTp : MeshAxis::kDp);
+// Runs a forward pass of tokens and targets. Returns their losses, undefined where the model's last
+// part is elsewhere.
+absl::StatusOr<Tensor> Losses(const Context& ctx, const ModelParts& model, const Tensor& tokens,
+                              const Tensor& targets, int64_t seq_len) {
+  const int64_t num_rows = model.front().tensor_parallel().NumLocalTokens(tokens.dim(0));
+  return model.Forward(ctx, num_rows, [&](const Context& /*ctx*/, int i, const Tensor& x) {
+    TransformerSaved saved;
+    saved.input = x;
+    return model.part(i).Forward(ctx, tokens, targets, seq_len, &saved);
+  });
 }
 
 std::vector<double> ToDoubles(const void* values, DType dtype, int64_t count) {
@@ -45,14 +52,14 @@ std::vector<double> ToDoubles(const void* values, DType dtype, int64_t count) {
 
 }  // namespace
 
-SequenceScorer::SequenceScorer(const Context& ctx, const Transformer& model, const Mesh& mesh,
+SequenceScorer::SequenceScorer(const Context& ctx, const ModelParts& model, const Mesh& mesh,
                                SequenceScorerOptions options)
-    : base_(&ctx), model_(&model), mesh_(&mesh), options_(std::move(options)) {
+    : base_(&ctx), model_(model), mesh_(&mesh), options_(std::move(options)) {
   CHECK_GE(options_.pass_tokens, 1);
 }
 
 int64_t SequenceScorer::PaddedLength(int64_t num_inputs) const {
-  const TensorParallel& tp = model_->tensor_parallel();
+  const TensorParallel& tp = model_.front().tensor_parallel();
   const int64_t multiple = tp.sequence_parallel() ? tp.size() : 1;
   return (num_inputs + multiple - 1) / multiple * multiple;
 }
@@ -76,17 +83,17 @@ std::vector<SequenceScorer::Pass> SequenceScorer::MakePasses(
   return passes;
 }
 
-size_t SequenceScorer::ActivationBytes(const Context& ctx, const Transformer& model,
+size_t SequenceScorer::ActivationBytes(const Context& ctx, const ModelParts& model,
                                        const PassShape& shape) {
-  ActivationArena plan = ActivationArena::DryRun(model.device());
-  const Context dry = WithArena(ctx, model, &plan);
+  const Device device = model.front().device();
+  ActivationArena plan = ActivationArena::DryRun(device);
+  const Context dry = WithArena(ctx, &plan);
   const int64_t num_tokens = shape.batch * shape.seq_len;
-  Tensor input(nullptr, DType::kI32, {num_tokens}, model.device());
-  if (model.device() == Device::kCuda) {
+  Tensor input(nullptr, DType::kI32, {num_tokens}, device);
+  if (device == Device::kCuda) {
     for (int i = 0; i < 2; ++i) input = plan.Allocate(DType::kI32, {num_tokens});
   }
-  TransformerSaved saved;
-  CHECK(model.Forward(dry, input, input, shape.seq_len, &saved).ok());
+  CHECK(Losses(dry, model, input, input, shape.seq_len).ok());
   return plan.peak_bytes();
 }
 
@@ -97,9 +104,10 @@ absl::Status SequenceScorer::Reserve(const std::vector<Pass>& passes) {
   for (const Pass& pass : passes) {
     num_tokens = std::max(num_tokens, pass.shape.batch * pass.shape.seq_len);
     if (std::exchange(last, pass.shape) == pass.shape) continue;
-    bytes = std::max(bytes, ActivationBytes(*base_, *model_, pass.shape));
+    bytes = std::max(bytes, ActivationBytes(*base_, model_, pass.shape));
   }
-  if (model_->device() == Device::kCuda && host_losses_.num_bytes() < num_tokens * sizeof(float)) {
+  const Device device = model_.front().device();
+  if (device == Device::kCuda && host_losses_.num_bytes() < num_tokens * sizeof(float)) {
     STRAKE_ASSIGN_OR_RETURN(host_losses_, PinnedMemory::Allocate(num_tokens * sizeof(float)));
   }
   if (bytes <= FreeBytes(base_->arena())) {
@@ -108,36 +116,35 @@ absl::Status SequenceScorer::Reserve(const std::vector<Pass>& passes) {
   }
   if (own_arena_.has_value() && bytes <= own_arena_->num_bytes()) return absl::OkStatus();
   own_arena_.reset();
-  STRAKE_ASSIGN_OR_RETURN(ActivationArena arena, ActivationArena::Create(bytes, model_->device()));
+  STRAKE_ASSIGN_OR_RETURN(ActivationArena arena, ActivationArena::Create(bytes, device));
   own_arena_.emplace(std::move(arena));
   return absl::OkStatus();
 }
 
 absl::StatusOr<Tensor> SequenceScorer::Upload(const Context& ctx, std::vector<int32_t>& ids) const {
   const Tensor host(ids.data(), DType::kI32, {static_cast<int64_t>(ids.size())});
-  if (model_->device() == Device::kCpu) return host;
-  STRAKE_RETURN_IF_ERROR(CheckTokens(host, model_->config().vocab_size));
+  if (model_.front().device() == Device::kCpu) return host;
+  STRAKE_RETURN_IF_ERROR(CheckTokens(host, model_.front().config().vocab_size));
   const Tensor copy = ctx.arena().Allocate(DType::kI32, host.shape());
   STRAKE_RETURN_IF_ERROR(CopyToDevice(copy.raw(), host.raw(), host.num_bytes(), ctx.cuda_stream()));
   return copy;
 }
 
-// Of tokens_ and targets_.
 absl::StatusOr<std::vector<double>> SequenceScorer::TokenLosses(const PassShape& shape) {
-  const Context ctx =
-      WithArena(*base_, *model_, own_arena_.has_value() ? &*own_arena_ : &base_->arena());
+  const Context ctx = WithArena(*base_, own_arena_.has_value() ? &*own_arena_ : &base_->arena());
   const ActivationScope scope(ctx.arena());
   STRAKE_ASSIGN_OR_RETURN(const Tensor tokens, Upload(ctx, tokens_));
   STRAKE_ASSIGN_OR_RETURN(const Tensor targets, Upload(ctx, targets_));
-  TransformerSaved saved;
-  STRAKE_ASSIGN_OR_RETURN(const Tensor loss,
-                          model_->Forward(ctx, tokens, targets, shape.seq_len, &saved));
-  if (model_->device() == Device::kCpu) {
+  STRAKE_ASSIGN_OR_RETURN(const Tensor loss, Losses(ctx, model_, tokens, targets, shape.seq_len));
+  if (!loss.defined()) return std::vector<double>();
+  if (model_.front().device() == Device::kCpu) {
     return ToDoubles(loss.raw(), loss.dtype(), loss.num_elements());
   }
   STRAKE_RETURN_IF_ERROR(
       CopyToHost(host_losses_.data(), loss.raw(), loss.num_bytes(), ctx.cuda_stream()));
-  STRAKE_RETURN_IF_ERROR(AnyGroup(*mesh_).WaitForStream(ctx.cuda_stream()));
+  Communicator* const group = model_.AnyGroup();
+  STRAKE_RETURN_IF_ERROR((group != nullptr ? *group : mesh_->communicator(MeshAxis::kDp))
+                             .WaitForStream(ctx.cuda_stream()));
   return ToDoubles(host_losses_.data(), loss.dtype(), loss.num_elements());
 }
 
@@ -155,6 +162,7 @@ absl::Status SequenceScorer::Run(const Pass& pass, absl::Span<const ScoredSequen
     std::copy(ids.begin() + 1, ids.end(), targets_.begin() + row * seq_len);
   }
   STRAKE_ASSIGN_OR_RETURN(const std::vector<double> token_losses, TokenLosses(pass.shape));
+  if (token_losses.empty()) return absl::OkStatus();
   for (size_t row = 0; row < pass.sequences.size(); ++row) {
     const ScoredSequence& sequence = sequences[pass.sequences[row]];
     const auto begin = token_losses.begin() + row * seq_len;
@@ -193,12 +201,14 @@ absl::StatusOr<std::vector<double>> SequenceScorer::SumLosses(
   }
   if (losses.empty()) return losses;
   const Tensor sums(losses.data(), DType::kF64, {static_cast<int64_t>(losses.size())});
-  STRAKE_RETURN_IF_ERROR(mesh_->communicator(MeshAxis::kDp).AllReduceSum(sums).Wait().status());
+  for (const MeshAxis axis : {MeshAxis::kDp, MeshAxis::kPp}) {
+    STRAKE_RETURN_IF_ERROR(mesh_->communicator(axis).AllReduceSum(sums).Wait().status());
+  }
   for (size_t i = 0; i < losses.size(); ++i) {
     if (std::isfinite(losses[i])) continue;
     return absl::InternalError(absl::StrCat("the loss of sequence ", i, " is ", losses[i],
                                             "; the model's weights are broken, or too large for ",
-                                            DTypeName(model_->dtype())));
+                                            DTypeName(model_.front().dtype())));
   }
   return losses;
 }

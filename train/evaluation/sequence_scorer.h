@@ -5,7 +5,9 @@
 //
 // A pass takes sequences of falling length, padded on the right to the longest of them: attention
 // is causal, so that padding changes no loss before it. Data-parallel ranks take passes in turn,
-// and all of them get all losses. Which sequences share a pass changes a loss by rounding alone.
+// and all of them get all losses. Stages of a pipeline (models/model_parts.h) work on different
+// passes at a time, and get all losses too. Which sequences share a pass changes a loss by rounding
+// alone.
 #ifndef STRAKE_TRAIN_EVALUATION_SEQUENCE_SCORER_H_
 #define STRAKE_TRAIN_EVALUATION_SEQUENCE_SCORER_H_
 
@@ -22,6 +24,7 @@
 #include "core/cuda/cuda_runtime.h"
 #include "core/device/context.h"
 #include "core/memory/activation_arena.h"
+#include "models/model_parts.h"
 #include "models/transformer.h"
 #include "parallel/mesh/mesh.h"
 
@@ -56,7 +59,7 @@ class SequenceScorer {
   // Uses the context's threads, ops and GPU, and its arena where that has room, else an arena of
   // its own. All arguments must outlive the scorer. Every rank of the mesh makes one and calls it
   // in the same order.
-  SequenceScorer(const Context& ctx, const Transformer& model, const Mesh& mesh,
+  SequenceScorer(const Context& ctx, const ModelParts& model, const Mesh& mesh,
                  SequenceScorerOptions options);
 
   // Returns each sequence's loss; load(i, ids) writes the ids of sequence i, some of them on some
@@ -68,7 +71,7 @@ class SequenceScorer {
       absl::FunctionRef<absl::Status(int64_t i, int32_t* ids)> load);
 
   // Bytes of activations of a pass. Computes nothing; the model may have been made for a dry run.
-  static size_t ActivationBytes(const Context& ctx, const Transformer& model,
+  static size_t ActivationBytes(const Context& ctx, const ModelParts& model,
                                 const PassShape& shape);
 
  private:
@@ -82,11 +85,13 @@ class SequenceScorer {
   absl::Status Run(const Pass& pass, absl::Span<const ScoredSequence> sequences,
                    absl::FunctionRef<absl::Status(int64_t i, int32_t* ids)> load,
                    absl::Span<double> losses);
+  // Runs the pass of tokens_ and targets_. Returns their losses, or nothing where the model's last
+  // part is elsewhere.
   absl::StatusOr<std::vector<double>> TokenLosses(const PassShape& shape);
   absl::StatusOr<Tensor> Upload(const Context& ctx, std::vector<int32_t>& ids) const;
 
   const Context* const base_;
-  const Transformer* const model_;
+  const ModelParts model_;
   const Mesh* const mesh_;
   const SequenceScorerOptions options_;
   std::optional<ActivationArena> own_arena_;

@@ -638,7 +638,7 @@ absl::StatusOr<std::optional<TaskMetrics>> Trainer::ScoreTask(const ChoiceTask& 
     return stop_;
   };
   SequenceScorer scorer(
-      engine_->context(), engine_->model(), mesh_,
+      engine_->context(), engine_->model_parts(), mesh_,
       {.pass_tokens = options_.engine.micro_batch * options_.engine.seq_len, .stop = ask});
   STRAKE_RETURN_IF_ERROR(TellWork(observers_, {.what = absl::StrCat("answering ", task.name)}));
   const auto scores = ScoreChoices(scorer, task);
@@ -688,7 +688,8 @@ absl::StatusOr<std::optional<TrainSample>> Trainer::Generate() {
   const int64_t num_prompt = std::clamp<int64_t>(seq_len / 2, 1, kPromptTokens);
   const int64_t count = std::min(kSampleTokens, seq_len - num_prompt);
   STRAKE_ASSIGN_OR_RETURN(const std::vector<int32_t> prompt, data_->FirstValTokens(num_prompt));
-  const size_t bytes = GenerationBytes(engine_->context(), engine_->model(), prompt.size(), count);
+  const ModelParts model = engine_->model_parts();
+  const size_t bytes = GenerationBytes(engine_->context(), model, prompt.size(), count);
   STRAKE_ASSIGN_OR_RETURN(ActivationArena arena,
                           ActivationArena::Create(bytes, engine_->options().device));
   Context ctx(&engine_->team(), &arena, engine_->options().op_set);
@@ -699,12 +700,13 @@ absl::StatusOr<std::optional<TrainSample>> Trainer::Generate() {
                                     .seed = static_cast<uint64_t>(options_.seed + step_)};
   const auto take = [&](int64_t token) -> absl::Status {
     continuation.push_back(static_cast<int32_t>(token));
-    STRAKE_ASSIGN_OR_RETURN(interrupted,
-                            AnyRank(mesh_.communicator(MeshAxis::kTp), StopRequested()));
+    interrupted = StopRequested();
+    for (const MeshAxis axis : {MeshAxis::kPp, MeshAxis::kTp}) {
+      STRAKE_ASSIGN_OR_RETURN(interrupted, AnyRank(mesh_.communicator(axis), interrupted));
+    }
     return interrupted ? absl::CancelledError("asked to stop") : absl::OkStatus();
   };
-  const absl::Status generated =
-      GenerateTokens(ctx, engine_->model(), prompt, count, sampling, take);
+  const absl::Status generated = GenerateTokens(ctx, model, prompt, count, sampling, take);
   if (interrupted) return std::nullopt;
   STRAKE_RETURN_IF_ERROR(generated);
   return TrainSample{.step = step_,

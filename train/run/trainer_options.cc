@@ -48,14 +48,6 @@ absl::Status CheckLayout(const MeshVector& sizes, const EngineOptions& engine) {
                    " tokens over ", sizes.tp, " ranks, which do not divide them"));
 }
 
-absl::Status CheckStages(int stages, const TrainerOptions& o) {
-  STRAKE_RETURN_IF_ERROR(CheckPipeline(o.engine, stages));
-  if (stages == 1 || (o.sample_every == 0 && o.eval_tasks.empty())) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("[trainer] samples and tasks need all layers on a rank, and not ", stages,
-                   " stages of a pipeline: sample_every must be 0, and eval_tasks empty"));
-}
-
 absl::Status CheckAtLeast0(const char* name, double value) {
   if (value >= 0) return absl::OkStatus();
   return absl::InvalidArgumentError(
@@ -121,7 +113,7 @@ absl::Status ResolveTrainerOptions(const MeshVector& sizes, TrainerOptions* o) {
         o->engine.micro_batch, " times ", sizes.dp, " data-parallel ranks"));
   }
   o->engine.pipeline.micro_batches = o->global_batch / pass;
-  STRAKE_RETURN_IF_ERROR(CheckStages(sizes.pp, *o));
+  STRAKE_RETURN_IF_ERROR(CheckPipeline(o->engine, sizes.pp));
   if (!(o->eps > 0)) {
     return absl::InvalidArgumentError(
         absl::StrCat("[trainer] eps is ", o->eps, ", and must be above 0"));

@@ -246,9 +246,62 @@ TEST_F(TrainerTest, StagesAreOneRun) {
   }
   options_.engine.model.num_layers = 1;
   EXPECT_THAT(ErrorOf(kStages), HasSubstr("1 layer"));
-  options_.engine.model.num_layers = 2;
-  options_.sample_every = 1;
-  EXPECT_THAT(ErrorOf(kStages), HasSubstr("2 stages of a pipeline: sample_every must be 0"));
+}
+
+// What a run tells of its model, in full.
+struct ResultsRecorder : TrainObserver {
+  absl::Status OnEvaluation(const EvalMetrics& m) override {
+    losses.push_back(m.val_loss);
+    return absl::OkStatus();
+  }
+  absl::Status OnTask(const TaskMetrics& m) override {
+    return Note(absl::StrCat(m.name, " ", m.acc, " ", m.acc_norm, " of ", m.num_examples));
+  }
+  absl::Status OnSample(const TrainSample& sample) override {
+    return Note(absl::StrCat(sample.prompt, "|", sample.continuation));
+  }
+  absl::Status Note(std::string note) {
+    notes.push_back(std::move(note));
+    return absl::OkStatus();
+  }
+  std::vector<std::string> notes;
+  std::vector<double> losses;
+};
+
+TEST_F(TrainerTest, StagesTellTheSamplesAndAccuraciesOfOne) {
+  std::string questions;
+  for (int i = 0; i < 7; ++i) {
+    absl::StrAppend(&questions, R"({"context": "p)", i % 3, R"(", "choices": ["of", "hul", "l)", i,
+                    R"("], "answer": )", i % 3, "}\n");
+  }
+  WriteFile(directory_ / "hulls.jsonl", questions);
+  options_.eval_tasks = {directory_ / "hulls.jsonl"};
+  options_.eval_every = options_.sample_every = 2;
+  options_.engine.model.num_layers = 4;
+  options_.engine.model.tie_word_embeddings = false;
+  options_.global_batch = 8;
+  std::map<int, ResultsRecorder> of_one_stage;  // by tensor-parallel ranks
+  for (const MeshVector& sizes : {MeshVector{.dp = 1, .pp = 1, .cp = 1, .tp = 1},
+                                  {.dp = 1, .pp = 1, .cp = 1, .tp = 2},
+                                  {.dp = 1, .pp = 2, .cp = 1, .tp = 1},
+                                  {.dp = 1, .pp = 4, .cp = 1, .tp = 1},
+                                  {.dp = 1, .pp = 2, .cp = 1, .tp = 2}}) {
+    for (const int chunks : {1, 2}) {
+      if (chunks > 1 && sizes.pp != 2) continue;
+      SCOPED_TRACE(absl::StrCat(sizes.ToString(), ", chunks ", chunks));
+      options_.engine.pipeline.chunks = chunks;
+      options_.engine.pipeline.kind = chunks > 1 ? PipelineKind::kInterleaved : PipelineKind::k1f1b;
+      options_.directory += "x";
+      ResultsRecorder recorder;
+      const absl::Status trained = Train(sizes, {&recorder});
+      ASSERT_TRUE(trained.ok()) << trained;
+      ASSERT_EQ(recorder.notes.size(), 2 * 2);
+      EXPECT_NE(recorder.notes[1], recorder.notes[3]) << "samples of other weights";
+      const ResultsRecorder& expected = of_one_stage.try_emplace(sizes.tp, recorder).first->second;
+      EXPECT_EQ(recorder.notes, expected.notes);
+      EXPECT_EQ(recorder.losses, expected.losses);
+    }
+  }
 }
 
 TEST_F(TrainerTest, AnObserversErrorEndsTheRun) {
