@@ -109,7 +109,12 @@ class Finder {
     return factors;
   }
 
-  // The error of a tensor that no Find() returned.
+  // A module of other ranks, which find its tensors.
+  void Skip(absl::string_view module) {
+    for (const char* factor : {kA, kB}) found_.insert(absl::StrCat(kPrefix, module, factor));
+  }
+
+  // The error of a tensor that is of no module.
   absl::Status CheckAllFound() const {
     for (const SafetensorsEntry& entry : file_.entries()) {
       if (!found_.contains(entry.name))
@@ -273,6 +278,10 @@ absl::StatusOr<AdapterWeights> AdapterWeights::Open(const ModelFiles& files,
       STRAKE_ASSIGN_OR_RETURN(const Factors factors, finder.Find(module, slice));
       slices.push_back({std::move(slice), factors});
     }
+  }
+  for (const std::string& name : arena.elsewhere()) {
+    absl::string_view module = name;
+    if (absl::ConsumeSuffix(&module, kWeight) && modules.Contain(module)) finder.Skip(module);
   }
   STRAKE_RETURN_IF_ERROR(finder.CheckAllFound());
   return AdapterWeights(std::move(found));
