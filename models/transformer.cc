@@ -106,6 +106,14 @@ KvCache KvCache::DryRun(const Transformer& model, int64_t max_tokens) {
   return cache;
 }
 
+size_t KvCache::num_bytes() const {
+  size_t bytes = 0;
+  for (const std::vector<Tensor>* tensors : {&keys_, &values_}) {
+    for (const Tensor& tensor : *tensors) bytes += tensor.num_bytes();
+  }
+  return bytes;
+}
+
 absl::Status CheckTensorParallel(const ModelConfig& config, int num_ranks) {
   STRAKE_RETURN_IF_ERROR(
       AttentionHeadShard(config.num_heads, config.num_kv_heads, num_ranks, /*rank=*/0).status());

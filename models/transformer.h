@@ -277,6 +277,8 @@ class KvCache {
 
   int64_t length() const { return length_; }
   int64_t max_tokens() const { return max_tokens_; }
+  // Its memory, or what it needs of a dry run's.
+  size_t num_bytes() const;
   // Sets the length as if that many tokens had been appended: to rewind, and to plan for the
   // longest cache.
   void set_length(int64_t length) { length_ = length; }

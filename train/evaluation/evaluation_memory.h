@@ -4,12 +4,9 @@
 
 #include <vector>
 
-#include "core/base/dtype.h"
-#include "core/device/context.h"
-#include "core/tensor/tensor.h"
 #include "models/activation_recompute.h"
-#include "models/model_config.h"
 #include "parallel/mesh/mesh.h"
+#include "train/engine/engine_options.h"
 #include "train/evaluation/sequence_scorer.h"
 
 namespace strake {
@@ -17,10 +14,10 @@ namespace strake {
 // An evaluation keeps as few activations as possible.
 inline constexpr ActivationRecompute kEvaluationRecompute = ActivationRecompute::kFull;
 
-// Bytes of weights and activations of the first rank, for passes of these shapes; for shapes too
-// large to plan a lower bound.
-double EvaluationBytes(const ModelConfig& config, const MeshVector& sizes, DType dtype,
-                       Device device, OpSet op_set, const std::vector<PassShape>& shapes);
+// Bytes of weights and activations of an InferenceModel on a rank of a stage, for passes of these
+// shapes; for shapes too large to plan a lower bound.
+double EvaluationBytes(const EngineOptions& options, const MeshVector& sizes, int stage,
+                       const std::vector<PassShape>& shapes);
 
 }  // namespace strake
 

@@ -13,8 +13,8 @@
 #include "glog/logging.h"
 #include "models/families/llama.h"
 #include "models/initialize.h"
-#include "models/tiny_model.h"
 #include "models/model_parts.h"
+#include "models/tiny_model.h"
 #include "models/transformer.h"
 #include "parallel/tensor/tensor_parallel.h"
 
@@ -32,6 +32,13 @@ class EvaluationModel {
     CHECK(parameters_.Allocate(dtype, /*with_gradients=*/false).ok());
     if (!zero) CHECK(InitializeParameters(/*seed=*/3, team_, &parameters_).ok());
   }
+  static ModelConfig Config() {
+    ModelConfig c = TinyConfig(&kLlamaFamily, /*tied=*/false);
+    c.vocab_size = kVocab;
+    c.max_positions = kMaxPositions;
+    return c;
+  }
+
   ParameterArena& parameters() { return parameters_; }
   operator ModelParts() const { return model_; }  // NOLINT(google-explicit-constructor)
 
@@ -55,13 +62,6 @@ class EvaluationModel {
   }
 
  private:
-  static ModelConfig Config() {
-    ModelConfig c = TinyConfig(&kLlamaFamily, /*tied=*/false);
-    c.vocab_size = kVocab;
-    c.max_positions = kMaxPositions;
-    return c;
-  }
-
   ParameterArena parameters_;
   Transformer model_;
   ThreadTeam team_;

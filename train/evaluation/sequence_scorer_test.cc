@@ -1,14 +1,24 @@
 #include "train/evaluation/sequence_scorer.h"
 
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "core/base/thread_team.h"
 #include "core/testing/test_context.h"
 #include "gtest/gtest.h"
+#include "models/initialize.h"
 #include "parallel/mesh/run_on_threads.h"
+#include "parallel/pipeline/schedule.h"
+#include "train/engine/engine_options.h"
+#include "train/engine/inference_model.h"
+#include "train/evaluation/evaluation_memory.h"
 #include "train/evaluation/evaluation_model.h"
 
 namespace strake {
@@ -155,6 +165,78 @@ TEST(SequenceScorerTest, DataParallelRanksChangeNoBit) {
   EXPECT_EQ(one.size(), sequences.ids.size());
   EXPECT_EQ(score(2), one);
   EXPECT_EQ(score(5), one);
+}
+
+EngineOptions StageOptions(DType dtype, int stages, int chunks) {
+  EngineOptions options = {.model = EvaluationModel::Config(),
+                           .seq_len = testing::kMaxPositions,
+                           .dtype = dtype,
+                           .activation_recompute = kEvaluationRecompute};
+  options.model.num_layers = 4;
+  if (chunks > 1) options.pipeline.kind = PipelineKind::kInterleaved;
+  options.pipeline.chunks = chunks;
+  options.pipeline.micro_batches = stages;
+  return options;
+}
+
+// In arenas of exactly the planned bytes.
+std::vector<std::vector<double>> ScoreInStages(const MeshVector& sizes, int chunks, DType dtype) {
+  const Sequences sequences = MixedSequences();
+  std::vector<std::vector<double>> losses(NumRanks(sizes));
+  const absl::Status status = RunOnThreads(
+      sizes, {.timeout = std::chrono::minutes(1), .check = true},
+      [&](const Mesh& mesh) -> absl::Status {
+        STRAKE_ASSIGN_OR_RETURN(
+            const std::unique_ptr<InferenceModel> model,
+            InferenceModel::Create(StageOptions(dtype, sizes.pp, chunks), mesh));
+        ThreadTeam team(1);
+        STRAKE_RETURN_IF_ERROR(InitializeParameters(/*seed=*/3, team, &model->parameters()));
+        const TestContext ctx(OpSet::kAuto, 1, 64);
+        SequenceScorer scorer(ctx, model->parts(), mesh, {.pass_tokens = 34});
+        STRAKE_ASSIGN_OR_RETURN(losses[mesh.rank()], Score(scorer, sequences));
+        return absl::OkStatus();
+      });
+  EXPECT_TRUE(status.ok()) << status;
+  return losses;
+}
+
+TEST(SequenceScorerTest, StagesChangeNoBit) {
+  for (const DType dtype : {DType::kF32, DType::kBf16}) {
+    for (const int tp : {1, 2}) {
+      const std::vector<double> one = ScoreInStages({1, 1, 1, tp}, 1, dtype)[0];
+      ASSERT_EQ(one.size(), MixedSequences().ids.size());
+      EXPECT_GT(one[0], 0);
+      for (const auto& [dp, pp, chunks] :
+           {std::array{1, 2, 1}, {1, 4, 1}, {1, 2, 2}, {2, 2, 1}, {3, 2, 2}}) {
+        SCOPED_TRACE(absl::StrCat("dp ", dp, ", pp ", pp, ", tp ", tp, ", chunks ", chunks));
+        for (const std::vector<double>& rank : ScoreInStages({dp, pp, 1, tp}, chunks, dtype)) {
+          EXPECT_EQ(rank, one);
+        }
+      }
+    }
+  }
+}
+
+TEST(EvaluationMemoryTest, EachStageHasItsOwnWeights) {
+  const std::vector<PassShape> shapes = {{.batch = 2, .seq_len = testing::kMaxPositions}};
+  const auto bytes = [&](const MeshVector& sizes, int stage) {
+    return EvaluationBytes(StageOptions(DType::kF32, sizes.pp, 1), sizes, stage, shapes);
+  };
+  const auto num_weights = [](const MeshVector& sizes, int stage) {
+    return InferenceModel::DryRun(StageOptions(DType::kF32, sizes.pp, 1), sizes, stage)
+        ->parameters()
+        .num_elements();
+  };
+  constexpr MeshVector kOne = {1, 1, 1, 1}, kStages = {2, 2, 1, 1};
+  const int64_t whole = num_weights(kOne, 0);
+  EXPECT_EQ(num_weights(kStages, 0) + num_weights(kStages, 1), whole);
+  EXPECT_GT(bytes(kOne, 0), 4.0 * whole);
+  const double first = bytes(kStages, 0), last = bytes(kStages, 1);
+  EXPECT_GT(first, 4.0 * num_weights(kStages, 0));
+  EXPECT_LT(std::max(first, last), bytes(kOne, 0));
+  const auto of_stage = [&](int stage) { return bytes(kStages, stage); };
+  EXPECT_EQ(BytesOfRanks(kStages, 4, of_stage), 2 * (first + last));
+  EXPECT_EQ(BytesOfRanks(kStages, 1, of_stage), std::max(first, last));
 }
 
 TEST(SequenceScorerTest, StopsWhenAsked) {
