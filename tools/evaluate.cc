@@ -21,12 +21,11 @@
 #include "core/device/context.h"
 #include "core/device/cuda_context.h"
 #include "core/memory/activation_arena.h"
-#include "core/memory/parameter_arena.h"
 #include "models/checkpoint/model_files.h"
-#include "models/transformer.h"
+#include "models/head_loss.h"
+#include "models/model_parts.h"
 #include "nlohmann/json.hpp"
 #include "parallel/mesh/mesh.h"
-#include "parallel/tensor/tensor_parallel.h"
 #include "tools/cli/checkpoint_flags.h"
 #include "tools/cli/layout.h"
 #include "tools/cli/machine.h"
@@ -40,6 +39,8 @@
 #include "tools/evaluating/evaluation_inputs.h"
 #include "tools/evaluating/evaluation_report.h"
 #include "tools/gpu_tuning/product_tunings.h"
+#include "train/engine/engine_options.h"
+#include "train/engine/inference_model.h"
 #include "train/evaluation/choice_scores.h"
 #include "train/evaluation/evaluation_memory.h"
 #include "train/evaluation/sequence_scorer.h"
@@ -49,12 +50,32 @@
 namespace strake {
 namespace {
 
+int64_t LongestSequence(const std::vector<PassShape>& passes) {
+  int64_t longest = 1;
+  for (const PassShape& pass : passes) longest = std::max(longest, pass.seq_len);
+  return longest;
+}
+
+EngineOptions OptionsOf(const EvaluateConfig& config, const ModelConfig& model,
+                        const std::vector<PassShape>& passes) {
+  const Device device = config.machine.device_kind();
+  return {.model = model,
+          .seq_len = LongestSequence(passes),
+          .op_set = config.machine.op_set(),
+          .dtype = config.machine.dtype_kind(),
+          .device = device,
+          .pipeline = PipelineOptionsOf(config.layout, /*num_micro_batches=*/1).value(),
+          .logits_chunk = LogitsChunk::For(device),
+          .activation_recompute = kEvaluationRecompute};
+}
+
 absl::Status CheckEvaluationMemory(const EvaluateConfig& config, const ModelConfig& model,
                                    const std::vector<PassShape>& passes) {
+  const EngineOptions options = OptionsOf(config, model, passes);
+  const MeshVector sizes = config.layout.sizes();
   const double bytes =
-      EvaluationBytes(model, config.layout.sizes(), config.machine.dtype_kind(),
-                      config.machine.device_kind(), config.machine.op_set(), passes) *
-      NumRanksInMemory(config.machine, config.layout);
+      BytesOfRanks(sizes, NumRanksInMemory(config.machine, config.layout),
+                   [&](int stage) { return EvaluationBytes(options, sizes, stage, passes); });
   STRAKE_ASSIGN_OR_RETURN(
       const AvailableMemory available,
       FindAvailableMemory(config.machine.device_kind(), CudaDeviceOf(config.layout)));
@@ -69,14 +90,8 @@ absl::Status CheckEvaluationMemory(const EvaluateConfig& config, const ModelConf
       " are free; choose a smaller --micro_batch, --seq_len or --dp"));
 }
 
-int64_t LongestSequence(const std::vector<PassShape>& passes) {
-  int64_t longest = 1;
-  for (const PassShape& pass : passes) longest = std::max(longest, pass.seq_len);
-  return longest;
-}
-
 absl::Status EvaluateInputs(const EvaluateConfig& config, const EvaluationInputs& inputs,
-                            const Context& ctx, const Transformer& model, const Mesh& mesh,
+                            const Context& ctx, const ModelParts& model, const Mesh& mesh,
                             const OnWork& on_work, EvaluationReport* report) {
   WorkState work = {.unit = WorkUnit::kCount};
   SequenceScorer scorer(
@@ -118,27 +133,24 @@ absl::Status EvaluateOnRank(const EvaluateConfig& config, const GivenCheckpoint&
   }
   const std::vector<PassShape> passes = inputs.LargestPasses(config);
   ThreadTeam team(static_cast<int>(config.machine.threads));
-  ParameterArena parameters;
-  Transformer model(checkpoint.model, LongestSequence(passes), &parameters,
-                    TensorParallel(mesh.communicator(MeshAxis::kTp)), LogitsChunk::For(device),
-                    kEvaluationRecompute);
-  STRAKE_RETURN_IF_ERROR(parameters.Allocate(config.machine.dtype_kind(),
-                                             /*with_gradients=*/false, device));
-  STRAKE_RETURN_IF_ERROR(model.PlaceTables());
+  STRAKE_ASSIGN_OR_RETURN(
+      const std::unique_ptr<InferenceModel> model,
+      InferenceModel::Create(OptionsOf(config, checkpoint.model, passes), mesh));
   STRAKE_RETURN_IF_ERROR(NameError(
-      "--checkpoint", LoadModel(checkpoint.files, checkpoint.model, parameters, on_work)));
+      "--checkpoint", LoadModel(checkpoint.files, checkpoint.model, model->parameters(), on_work)));
 
+  const ModelParts parts = model->parts();
   const OpSet op_set = config.machine.op_set();
   ActivationArena plan = ActivationArena::DryRun(device);
   size_t bytes = 0;
   for (const PassShape& pass : passes) {
     bytes = std::max(bytes,
-                     SequenceScorer::ActivationBytes(Context(&team, &plan, op_set), model, pass));
+                     SequenceScorer::ActivationBytes(Context(&team, &plan, op_set), parts, pass));
   }
   STRAKE_ASSIGN_OR_RETURN(ActivationArena arena, ActivationArena::Create(bytes, device));
   Context ctx(&team, &arena, op_set);
   ctx.set_cuda(cuda.get());
-  return EvaluateInputs(config, inputs, ctx, model, mesh, on_work, report);
+  return EvaluateInputs(config, inputs, ctx, parts, mesh, on_work, report);
 }
 
 absl::Status Print(const EvaluateConfig& config, const GivenCheckpoint& checkpoint,
@@ -176,6 +188,7 @@ absl::Status Evaluate(int argc, char** argv) {
       const GivenCheckpoint checkpoint,
       ReadCheckpointFlag(config.checkpoint, config.base_model, screen->Teller()));
   STRAKE_RETURN_IF_ERROR(CheckTensorParallelSize(config.layout, checkpoint.model));
+  STRAKE_RETURN_IF_ERROR(CheckStages(config.layout, checkpoint.model, /*num_micro_batches=*/1));
   STRAKE_RETURN_IF_ERROR(ResolveEvaluateConfig(checkpoint.model, &config));
   return Print(config, checkpoint, &*screen);
 }

@@ -19,7 +19,6 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/types/span.h"
-#include "core/base/dtype.h"
 #include "core/base/format_quantity.h"
 #include "core/base/name_error.h"
 #include "core/base/status_macros.h"
@@ -28,17 +27,16 @@
 #include "core/device/context.h"
 #include "core/device/cuda_context.h"
 #include "core/memory/activation_arena.h"
-#include "core/memory/parameter_arena.h"
 #include "data/chat/chat_encoder.h"
 #include "data/chat/chat_format.h"
 #include "data/chat/chat_template.h"
 #include "data/tokenizer/tokenizer.h"
 #include "models/checkpoint/model_files.h"
 #include "models/generator.h"
+#include "models/model_parts.h"
 #include "models/rope_tables.h"
 #include "models/transformer.h"
 #include "parallel/mesh/mesh.h"
-#include "parallel/tensor/tensor_parallel.h"
 #include "tools/cli/checkpoint_flags.h"
 #include "tools/cli/layout.h"
 #include "tools/cli/machine.h"
@@ -53,6 +51,8 @@
 #include "tools/generating/generated_text.h"
 #include "tools/generating/prompts.h"
 #include "tools/gpu_tuning/product_tunings.h"
+#include "train/engine/engine_options.h"
+#include "train/engine/inference_model.h"
 #include "train/plan/memory_plan.h"
 
 namespace strake {
@@ -129,6 +129,7 @@ void AddGenerateOptions(GenerateConfig* c, OptionSet* options) {
   options->Group("Machine");
   AddMachineOptions(&c->machine, options);
   AddLayoutOptions(&c->layout, options);
+  AddStageLayersOption(&c->layout, options);
   options->Paths({"checkpoint", "base_model", "tokenizer", "prompts"});
 }
 
@@ -227,19 +228,36 @@ struct Job {
   }
 };
 
-// Checks weights, cache and position table: the parts that grow with the model and the number of
-// tokens.
+EngineOptions OptionsOf(const GenerateConfig& config, const Job& job) {
+  return {.model = job.checkpoint.model,
+          .seq_len = job.Window(),
+          .op_set = config.machine.op_set(),
+          .dtype = config.machine.dtype_kind(),
+          .device = config.machine.device_kind(),
+          .pipeline = PipelineOptionsOf(config.layout, /*num_micro_batches=*/1).value()};
+}
+
+// The bytes of weights, caches and tables of angles on a rank of a stage: what grows with the model
+// and the number of tokens.
+double StageBytes(const GenerateConfig& config, const Job& job, int stage) {
+  const std::unique_ptr<InferenceModel> model =
+      InferenceModel::DryRun(OptionsOf(config, job), config.layout.sizes(), stage);
+  const ModelParts parts = model->parts();
+  double per_token = 0;
+  for (int i = 0; i < parts.size(); ++i) {
+    const KvCache cache = KvCache::DryRun(parts.part(i), /*max_tokens=*/1);
+    per_token += double(cache.num_bytes()) * double(job.NumSequences());
+  }
+  const RopeTables rope(job.checkpoint.model, job.Window());
+  for (int i = 0; i < rope.size(); ++i) per_token += double(sizeof(double)) * rope.Columns(i);
+  return double(model->parameters().values().num_bytes()) + per_token * double(job.Window());
+}
+
 absl::Status CheckGenerationMemory(const GenerateConfig& config, const Job& job) {
-  const ModelConfig& c = job.checkpoint.model;
   const int64_t num_tokens = job.Window(), num_sequences = job.NumSequences();
-  const double element = DTypeSize(config.machine.dtype_kind());
-  double per_token =
-      2 * element * c.num_layers * c.num_kv_heads * c.head_dim * double(num_sequences);
-  const RopeTables rope(c, num_tokens);
-  for (int i = 0; i < rope.size(); ++i) per_token += 8.0 * rope.Columns(i);
-  const double model_bytes = element * NumParameters(c) + per_token * num_tokens;
   const double bytes =
-      model_bytes / config.layout.tp * NumRanksInMemory(config.machine, config.layout);
+      BytesOfRanks(config.layout.sizes(), NumRanksInMemory(config.machine, config.layout),
+                   [&](int stage) { return StageBytes(config, job, stage); });
   STRAKE_ASSIGN_OR_RETURN(
       const AvailableMemory available,
       FindAvailableMemory(config.machine.device_kind(), CudaDeviceOf(config.layout)));
@@ -334,7 +352,7 @@ class TextWithProgress {
 };
 
 // Prints on the one rank that has a screen; all ranks generate the same tokens.
-absl::Status GenerateAndPrint(const Context& ctx, const Transformer& model, const Job& job,
+absl::Status GenerateAndPrint(const Context& ctx, const ModelParts& model, const Job& job,
                               bool json, Progress* screen) {
   std::vector<std::vector<int32_t>> prompts;
   for (const Prompt& prompt : job.prompts) prompts.push_back(prompt.tokens);
@@ -357,14 +375,14 @@ struct RankModel {
   const MachineConfig& machine;
   ThreadTeam* team;
   CudaContext* cuda;
-  const Transformer* model;
+  ModelParts model;
 
   // Calls `generate` with the memory that continuing prompts of these lengths takes.
   absl::Status WithContext(absl::Span<const int64_t> lengths, const GenerationOptions& options,
                            absl::FunctionRef<absl::Status(const Context&)> generate) const {
     ActivationArena plan = ActivationArena::DryRun(machine.device_kind());
     const OpSet op_set = machine.op_set();
-    const size_t bytes = GenerationBytes(Context(team, &plan, op_set), *model, lengths, options);
+    const size_t bytes = GenerationBytes(Context(team, &plan, op_set), model, lengths, options);
     STRAKE_ASSIGN_OR_RETURN(ActivationArena arena,
                             ActivationArena::Create(bytes, machine.device_kind()));
     Context ctx(team, &arena, op_set);
@@ -395,7 +413,7 @@ absl::Status ConverseAndPrint(const Job& job, const GenerateConfig& config, cons
       return on_token(token);
     };
     return rank.WithContext({length}, generation, [&](const Context& ctx) {
-      return GenerateAll(ctx, *rank.model, {prompt}, generation, end_work_and_tell);
+      return GenerateAll(ctx, rank.model, {prompt}, generation, end_work_and_tell);
     });
   };
   return Converse(options, generate, &std::cin, &std::cout);
@@ -412,22 +430,18 @@ absl::Status GenerateOnRank(const GenerateConfig& config, const Job& job, const 
     mesh.BindCudaStream(cuda->stream());
   }
   ThreadTeam team(static_cast<int>(config.machine.threads));
-  ParameterArena parameters;
-  Transformer model(job.checkpoint.model, job.Window(), &parameters,
-                    TensorParallel(mesh.communicator(MeshAxis::kTp)));
-  STRAKE_RETURN_IF_ERROR(parameters.Allocate(config.machine.dtype_kind(),
-                                             /*with_gradients=*/false, device));
-  STRAKE_RETURN_IF_ERROR(model.PlaceTables());
-  STRAKE_RETURN_IF_ERROR(
-      NameError("--checkpoint", LoadModel(job.checkpoint.files, job.checkpoint.model, parameters,
-                                          screen == nullptr ? nullptr : screen->Teller())));
+  STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<InferenceModel> model,
+                          InferenceModel::Create(OptionsOf(config, job), mesh));
+  STRAKE_RETURN_IF_ERROR(NameError(
+      "--checkpoint", LoadModel(job.checkpoint.files, job.checkpoint.model, model->parameters(),
+                                screen == nullptr ? nullptr : screen->Teller())));
   if (screen != nullptr) screen->EndWork();
-  const RankModel rank = {config.machine, &team, cuda.get(), &model};
+  const RankModel rank = {config.machine, &team, cuda.get(), model->parts()};
   if (job.chat.has_value()) return ConverseAndPrint(job, config, rank, screen);
   std::vector<int64_t> lengths;
   for (const Prompt& prompt : job.prompts) lengths.push_back(prompt.tokens.size());
   return rank.WithContext(lengths, job.generation, [&](const Context& ctx) {
-    return GenerateAndPrint(ctx, model, job, config.json, screen);
+    return GenerateAndPrint(ctx, rank.model, job, config.json, screen);
   });
 }
 
@@ -531,6 +545,7 @@ absl::Status Generate(int argc, char** argv) {
   WorkScreen screen(STDERR_FILENO, config.quiet);
   STRAKE_ASSIGN_OR_RETURN(const Job job, MakeJob(config, screen->Teller()));
   STRAKE_RETURN_IF_ERROR(CheckTensorParallelSize(config.layout, job.checkpoint.model));
+  STRAKE_RETURN_IF_ERROR(CheckStages(config.layout, job.checkpoint.model, /*num_micro_batches=*/1));
   STRAKE_RETURN_IF_ERROR(CheckGenerationMemory(config, job));
   return RunOnRanks(config.layout, [&](const Mesh& mesh) {
     return GenerateOnRank(config, job, mesh, mesh.rank() == 0 ? &*screen : nullptr);

@@ -116,6 +116,12 @@ void AddLayoutOptions(LayoutConfig* c, OptionSet* options) {
                Range{0.001, 1e6});
 }
 
+void AddStageLayersOption(LayoutConfig* c, OptionSet* options) {
+  options->Add("pp_layers", &c->pp_layers,
+               "comma-separated numbers of layers of the stages, as 9,3, or of all chunks in the "
+               "model's order; without it spread by their floating-point operations");
+}
+
 void AddPipelineOptions(LayoutConfig* c, OptionSet* options) {
   options->Add(
       "pp_schedule", &c->pp_schedule,
@@ -131,9 +137,7 @@ void AddPipelineOptions(LayoutConfig* c, OptionSet* options) {
                "passes through a chunk whose activations a stage of zero_bubble may hold: more "
                "memory, less waiting; 0: as many as the first stage of 1f1b or interleaved",
                Range::Between(0, 1e6));
-  options->Add("pp_layers", &c->pp_layers,
-               "comma-separated numbers of layers of the stages, as 9,3, or of all chunks in the "
-               "model's order; without it spread by their floating-point operations");
+  AddStageLayersOption(c, options);
 }
 
 void AddGradReduceOption(LayoutConfig* c, OptionSet* options) {

@@ -47,7 +47,11 @@ struct LayoutConfig {
 
 void AddLayoutOptions(LayoutConfig* layout, OptionSet* options);
 
-// Adds how the stages of --pp share a training step, for programs that compute one.
+// Adds --pp_layers, the layers of the stages of --pp.
+void AddStageLayersOption(LayoutConfig* layout, OptionSet* options);
+
+// Adds how the stages of --pp share a training step, --pp_layers too, for programs that compute
+// one.
 void AddPipelineOptions(LayoutConfig* layout, OptionSet* options);
 
 // Adds --grad_reduce_dtype, for programs that train.

@@ -58,6 +58,7 @@ void AddEvaluateOptions(EvaluateConfig* c, OptionSet* options) {
   AddQuietOption(&c->quiet, options);
   AddMachineOptions(&c->machine, options);
   AddLayoutOptions(&c->layout, options);
+  AddStageLayersOption(&c->layout, options);
   options->Paths({"checkpoint", "base_model", "tokenizer"});
   options->PathLists({"data", "eval_tasks"});
 }
