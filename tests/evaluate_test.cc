@@ -5,6 +5,7 @@
 #include <cstring>
 #include <filesystem>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -159,6 +160,33 @@ TEST_F(EvaluateTest, MicroBatchesAndLayoutsGiveTheSameLoss) {
   }
 }
 
+// Of a model of three layers, alone and with an adapter.
+TEST_F(EvaluateTest, StagesGiveTheBitsOfOne) {
+  std::string config = testing::ReadFile(run_ / "llama.json");
+  config.replace(config.find("layers\": 1") + 9, 1, "3");
+  WriteFile(run_ / "three.json", config);
+  ASSERT_EQ(run_.Train({"--model=three.json", "--out=three"}).exit_code, 0);
+  const Flags tune = {"--model=three.json", "--init_from=three", "--lora_rank=2", "--lr=0.05",
+                      "--out=lora"};
+  ASSERT_EQ(run_.Train(tune).exit_code, 0);
+  const auto evaluate = [&](const char* run, const Flags& layout) {
+    return Evaluate(Flags{absl::StrCat("--checkpoint=", run), "--data=val.txt,q.jsonl", "--items"} +
+                    layout);
+  };
+  std::set<double> losses;
+  for (const char* run : {"three", "lora"}) {
+    for (const Flags& tp : std::vector<Flags>{{}, {"--tp=2"}}) {
+      const json one = evaluate(run, tp);
+      losses.insert(one["loss"].get<double>());
+      for (const Flags& stages : std::vector<Flags>{
+               {"--pp=3", "--comm_check"}, {"--pp=2", "--pp_layers=1,2"}, {"--pp=2", "--dp=2"}}) {
+        EXPECT_EQ(evaluate(run, stages + tp), one) << run << " " << stages[1];
+      }
+    }
+  }
+  EXPECT_GE(losses.size(), 2);
+}
+
 TEST_F(EvaluateTest, FilesOfTokensAreTheText) {
   WriteFile(run_ / "val.bin", TokenFile(text_));
   const json text = Evaluate({"--data=val.txt"});
@@ -297,6 +325,8 @@ TEST_F(EvaluateTest, ErrorsAreNamed) {
            {{"--data=val.txt", "--stride=-1"}, {"--stride=-1: must be"}},
            {{"--data=val.txt", "--micro_batch=-1"}, {"--micro_batch=-1: must be"}},
            {{"--data=val.txt", "--tp=3"}, {"--tp=3", "--tp may be 1, 2"}},
+           {{"--data=val.txt", "--pp=2"}, {"--pp=2", "1 layer"}},
+           {{"--data=val.txt", "--pp_layers=1"}, {"--pp_layers=1", "--pp=1 is one stage"}},
            {{"--data=val.txt", "--items"}, {"--items is a part of the JSON output"}},
            {{"--data=val.txt", "--tokenizer=nowhere"}, {"--tokenizer: nowhere: there is no"}},
            {{"--dat=val.txt"}, {"--dat", "the nearest is --data"}},
@@ -370,7 +400,7 @@ TEST(EvaluateHelpTest, NamesEveryFlag) {
   EXPECT_EQ(result.err, "");
   for (const char* name :
        {"checkpoint", "base_model", "data", "eval_tasks", "seq_len", "stride", "micro_batch",
-        "tokenizer", "json", "items", "device", "dtype", "tp", "dp", "comm"}) {
+        "tokenizer", "json", "items", "device", "dtype", "tp", "pp", "pp_layers", "dp", "comm"}) {
     EXPECT_THAT(result.out, HasSubstr(absl::StrCat("\n  --", name, "=")));
   }
 }

@@ -43,17 +43,18 @@ struct Layout {
   int dp = 1;
   bool sequence_parallel = false;
   int zero = 0;
+  int pp = 1;
 
   std::string ToString() const {
-    return absl::StrCat("tp ", tp, ", dp ", dp, sequence_parallel ? ", sequence parallel" : "",
-                        ", zero ", zero);
+    return absl::StrCat("tp ", tp, ", pp ", pp, ", dp ", dp,
+                        sequence_parallel ? ", sequence parallel" : "", ", zero ", zero);
   }
   Flags flags() const {
-    return {absl::StrCat("--tp=", tp), absl::StrCat("--dp=", dp),
+    return {absl::StrCat("--tp=", tp), absl::StrCat("--pp=", pp), absl::StrCat("--dp=", dp),
             absl::StrCat("--sequence_parallel=", sequence_parallel ? "true" : "false"),
             absl::StrCat("--zero=", zero)};
   }
-  MeshVector sizes() const { return {.dp = dp, .pp = 1, .cp = 1, .tp = tp}; }
+  MeshVector sizes() const { return {.dp = dp, .pp = pp, .cp = 1, .tp = tp}; }
 };
 
 // Fewer key/value heads than ranks, an odd vocabulary, and sizes that the layouts below divide.
@@ -64,10 +65,12 @@ struct Model {
 };
 
 const std::vector<Model>& Models() {
-  const std::vector<Layout> over_8_heads = {{1, 1, false, 0}, {2, 2, true, 1},  {4, 3, false, 2},
-                                            {8, 1, true, 0},  {1, 4, false, 1}, {8, 4, true, 2}};
-  const std::vector<Layout> over_6_heads = {
-      {1, 1, false, 0}, {3, 2, true, 1}, {6, 1, false, 0}, {2, 3, false, 2}, {3, 4, true, 2}};
+  const std::vector<Layout> over_8_heads = {
+      {1, 1, false, 0}, {2, 2, true, 1}, {4, 3, false, 2},    {8, 1, true, 0},
+      {1, 4, false, 1}, {8, 4, true, 2}, {1, 1, false, 0, 2}, {2, 2, true, 1, 2}};
+  const std::vector<Layout> over_6_heads = {{1, 1, false, 0},  {3, 2, true, 1}, {6, 1, false, 0},
+                                            {2, 3, false, 2},  {3, 4, true, 2}, {1, 1, false, 0, 2},
+                                            {3, 2, true, 2, 2}};
   static const auto* models = new std::vector<Model>{
       {"Llama", R"({"model_type": "llama", "vocab_size": 257, "max_position_embeddings": 32,
                     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
@@ -204,6 +207,7 @@ TEST_P(LayoutProgramsTest, GoesOnUnderAnotherLayout) {
         nlohmann::json::parse(ReadFile(run_ / absl::StrCat(b, "/step-", kSteps, "/run.json")));
     EXPECT_EQ(record["samples"], kSteps * kGlobalBatch);
     EXPECT_EQ(record["config"]["tp"], to.tp);
+    EXPECT_EQ(record["config"]["pp"], to.pp);
     EXPECT_EQ(record["config"]["dp"], to.dp);
     EXPECT_EQ(record["config"]["zero"], to.zero);
     EXPECT_EQ(record["config"]["sequence_parallel"], to.sequence_parallel);
@@ -261,7 +265,7 @@ TEST_P(LayoutProgramsTest, EvaluatesAndSamplesAsOneRankDoes) {
       const ProgramResult result = Train(layout, frozen + evaluation.flags);
       const double loss = ReadMetrics(run_ / "frozen").back().at("val_loss");
       const std::string sample = Part(result.out, "step 1  sample: [", "step 1  saved");
-      if (layout.sizes().dp * layout.tp == 1) {
+      if (NumRanks(layout.sizes()) == 1) {
         one_ranks_loss = loss;
         one_ranks_sample = sample;
         EXPECT_NE(sample, "");
