@@ -194,7 +194,8 @@ void MakeUserFolder(const TinyRun& user) {
   for (const char* file : {"book.txt", "home/held_out.txt"}) WriteFile(user / file, text);
   WriteFile(user / "four_heads.json",
             absl::StrReplaceAll(testing::TinyConfig(),
-                                {{"\"num_attention_heads\": 2", "\"num_attention_heads\": 4"}}));
+                                {{"\"num_attention_heads\": 2", "\"num_attention_heads\": 4"},
+                                 {"\"num_hidden_layers\": 1", "\"num_hidden_layers\": 2"}}));
   WriteFile(user / "ids.txt", "104\n117\n108\n108\n");
   WriteFile(user / "dump.gz", text);  // reads as what it is
   WriteFile(user / "notes.md", text);

@@ -86,7 +86,12 @@ const Flags& TrainOptions() {
                                        "async_save",
                                        "save_retry",
                                        "tp",
+                                       "pp",
                                        "dp",
+                                       "pp_schedule",
+                                       "pp_chunks",
+                                       "pp_in_flight",
+                                       "pp_layers",
                                        "sequence_parallel",
                                        "zero",
                                        "grad_reduce_dtype",
@@ -224,7 +229,7 @@ TEST(TrainHelpTest, NamesEveryFlag) {
     EXPECT_EQ(result.err, "") << program;
     EXPECT_THAT(result.out, HasSubstr("Usage: "));
     for (const char* name :
-         {"tp", "dp", "sequence_parallel", "zero", "comm", "comm_check", "comm_timeout"}) {
+         {"tp", "pp", "dp", "sequence_parallel", "zero", "comm", "comm_check", "comm_timeout"}) {
       EXPECT_THAT(result.out, HasSubstr(std::string("\n  --") + name + "=")) << program;
     }
   }
