@@ -1,8 +1,11 @@
-// Every gradient of a model on two ranks, by the complex step through their collectives.
+// Every gradient of a model on two ranks, by the complex step through their collectives, or through
+// the messages of a pipeline.
 #include <chrono>
 #include <complex>
 #include <map>
+#include <memory>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -18,13 +21,18 @@
 #include "models/head_loss.h"
 #include "models/lora_modules.h"
 #include "models/model_config.h"
+#include "models/model_parts.h"
 #include "models/sliced_models.h"
 #include "models/transformer.h"
 #include "parallel/mesh/run_on_threads.h"
+#include "parallel/pipeline/schedule.h"
+#include "parallel/pipeline/stage_links.h"
 #include "parallel/tensor/partial_gradients.h"
 #include "tests/full_tensors.h"
 #include "tests/layout_model.h"
 #include "tests/train_layout.h"
+#include "train/engine/engine_options.h"
+#include "train/engine/stage_models.h"
 
 namespace strake {
 namespace {
@@ -58,6 +66,13 @@ ModelConfig TinyConfig(const testing::LayoutModel& model, bool tied) {
 
 const std::vector<int64_t> kDocuments = {1, 3, 4, 2, 2};
 
+EngineOptions OptionsOf(const ModelConfig& config) {
+  return {.model = config,
+          .seq_len = kSeqLen,
+          .micro_batch = kTokens / kSeqLen,
+          .logits_chunk = kChunks};
+}
+
 // One rank's part of the model, in c128; each sequence is one document, or kDocuments are packed.
 class RankModel {
  public:
@@ -66,8 +81,11 @@ class RankModel {
         tokens_(DType::kI32, {kTokens}),
         targets_(DType::kI32, {kTokens}),
         positions_(DType::kI32, {kTokens}),
+        config_(config),
         tp_(mesh.communicator(MeshAxis::kTp), sequence_parallel),
-        model_(config, kSeqLen, &weights_, tp_, kChunks, ActivationRecompute::kNone, &adapters_),
+        pp_(mesh.communicator(MeshAxis::kPp)),
+        models_(
+            MakeStageModels(OptionsOf(config), pp_.size(), pp_.rank(), tp_, &weights_, &adapters_)),
         trained_(config.lora.enabled() ? adapters_ : weights_) {
     testing::FillTokens(tokens_, 1, config.vocab_size);
     testing::FillTokens(targets_, 2, config.vocab_size);
@@ -82,14 +100,23 @@ class RankModel {
       STRAKE_RETURN_IF_ERROR(arena->Allocate(DType::kC128, /*with_gradients=*/arena == &trained_));
       testing::SetWeights(ctx_.context().team(), arena);
     }
+    if (pp_.size() == 1) return absl::OkStatus();
+    STRAKE_ASSIGN_OR_RETURN(links_, StageLinks::Create(pp_, /*chunks=*/1));
     return absl::OkStatus();
   }
 
   absl::StatusOr<std::vector<Complex>> Losses() {
     const ActivationScope scope(ctx_.context().arena());
     TransformerSaved saved;
-    STRAKE_ASSIGN_OR_RETURN(const Tensor loss,
-                            model_.Forward(ctx_, tokens_, targets_, kSeqLen, &saved, documents_));
+    const ModelParts model = Parts();
+    STRAKE_ASSIGN_OR_RETURN(
+        Tensor loss, model.Forward(ctx_, tp_.NumLocalTokens(kTokens),
+                                   [&](const Context& ctx, int i, const Tensor& x) {
+                                     saved.input = x;
+                                     return model.part(i).Forward(ctx, tokens_, targets_, kSeqLen,
+                                                                  &saved, documents_);
+                                   }));
+    STRAKE_ASSIGN_OR_RETURN(loss, model.Share(ctx_, loss, {kTokens}));
     return std::vector<Complex>(loss.data<Complex>(), loss.data<Complex>() + kTokens);
   }
 
@@ -103,10 +130,23 @@ class RankModel {
   absl::Status Backward() {
     const ActivationScope scope(ctx_.context().arena());
     TransformerSaved saved;
-    STRAKE_RETURN_IF_ERROR(
-        model_.ForwardForTraining(ctx_, tokens_, targets_, kSeqLen, /*scale=*/1, &saved, documents_)
-            .status());
-    STRAKE_RETURN_IF_ERROR(model_.Backward(ctx_, &saved));
+    const Transformer& model = *models_.front();
+    STRAKE_ASSIGN_OR_RETURN(saved.input,
+                            Parts().ReceiveInput(ctx_, 0, tp_.NumLocalTokens(kTokens)));
+    STRAKE_ASSIGN_OR_RETURN(const Tensor y,
+                            model.ForwardForTraining(ctx_, tokens_, targets_, kSeqLen, /*scale=*/1,
+                                                     &saved, documents_));
+    if (!model.is_last()) {
+      STRAKE_RETURN_IF_ERROR(links_->Send(PipelinePass::kForward, y).Wait().status());
+      const Tensor dy = ctx_.context().arena().Allocate(y.dtype(), y.shape());
+      STRAKE_ASSIGN_OR_RETURN(saved.output_grad,
+                              links_->Receive(PipelinePass::kInputGradient, dy).Wait());
+    }
+    STRAKE_RETURN_IF_ERROR(model.Backward(ctx_, &saved));
+    if (!model.is_first()) {
+      STRAKE_RETURN_IF_ERROR(links_->Send(PipelinePass::kInputGradient, saved.dx).Wait().status());
+    }
+    STRAKE_RETURN_IF_ERROR(AddOtherUseOfTable());
     STRAKE_ASSIGN_OR_RETURN(const PartialGradients partial,
                             PartialGradients::Create(trained_, tp_));
     return partial.Sum(ctx_, {{0, trained_.grads()}});
@@ -120,23 +160,57 @@ class RankModel {
   // all ranks.
   std::map<std::string, std::vector<int64_t>> Indices() const {
     std::map<std::string, std::vector<int64_t>> indices;
+    const auto tensor_of = [&](const ParameterSegment& segment) -> std::vector<int64_t>& {
+      auto& tensor = indices[segment.name];
+      tensor.resize(segment.slice.full_rows * segment.slice.full_columns, -1);
+      return tensor;
+    };
+    ParameterArena weights, adapters;
+    const Transformer whole(config_, kSeqLen, &weights, tp_, kChunks, ActivationRecompute::kNone,
+                            &adapters);
+    ParameterArena& all = config_.lora.enabled() ? adapters : weights;
+    all.AllocateDryRun(DType::kC128);
+    testing::ForEachElement(
+        all, [&](const ParameterSegment& segment, int64_t, int64_t) { tensor_of(segment); });
     testing::ForEachElement(
         trained_, [&](const ParameterSegment& segment, int64_t full_index, int64_t index) {
-          const SegmentSlice& slice = segment.slice;
-          auto& tensor = indices[segment.name];
-          tensor.resize(slice.full_rows * slice.full_columns, -1);
-          tensor[full_index] = index;
+          tensor_of(segment)[full_index] = index;
         });
     return indices;
   }
 
  private:
+  ModelParts Parts() {
+    if (!links_.has_value()) return *models_.front();
+    return {models_, &pp_, &*links_};
+  }
+
+  // The gradient of a tied table that the other end of the pipeline has.
+  absl::Status AddOtherUseOfTable() {
+    for (const ParameterRecord& record : trained_.records()) {
+      if (!record.own_bucket) continue;
+      const int other = 1 - pp_.rank();
+      const Tensor own = trained_.grads().Rows(record.offset, record.end());
+      const testing::TestTensor theirs(own.dtype(), own.shape());
+      auto sent = pp_.Send(own, other);
+      STRAKE_RETURN_IF_ERROR(pp_.Recv(theirs, other).Wait().status());
+      STRAKE_RETURN_IF_ERROR(sent.Wait().status());
+      for (int64_t i = 0; i < own.num_elements(); ++i) {
+        own.data<Complex>()[i] += theirs->data<Complex>()[i];
+      }
+    }
+    return absl::OkStatus();
+  }
+
   testing::TestContext ctx_;
   testing::TestTensor tokens_, targets_, positions_;
   Documents documents_;
+  const ModelConfig config_;
   TensorParallel tp_;
+  Communicator& pp_;
   ParameterArena weights_, adapters_;
-  Transformer model_;
+  std::vector<std::unique_ptr<Transformer>> models_;
+  std::optional<StageLinks> links_;  // between two stages
   ParameterArena& trained_;
 };
 
@@ -185,6 +259,22 @@ TEST_P(LayoutComplexStepTest, EveryGradientOnTwoRanks) {
         RankModel rank(config, mesh, sp, /*packed=*/tied);
         STRAKE_ASSIGN_OR_RETURN(const int64_t num_elements, CompareEveryGradient(&rank));
         EXPECT_EQ(num_elements, NumParameters(config));
+        return absl::OkStatus();
+      });
+  EXPECT_TRUE(status.ok()) << status;
+}
+
+// The table of a tied model is on both.
+TEST_P(LayoutComplexStepTest, EveryGradientInTwoStages) {
+  const auto& [model, tied, adapters] = GetParam();
+  ModelConfig config = TinyConfig(model, tied);
+  if (adapters) config.lora = {.rank = 2, .alpha = 3};
+  const absl::Status status = RunOnThreads(
+      {.dp = 1, .pp = 2, .cp = 1, .tp = 1}, {.timeout = std::chrono::minutes(1), .check = true},
+      [&, tied = tied, adapters = adapters](const Mesh& mesh) -> absl::Status {
+        RankModel rank(config, mesh, /*sequence_parallel=*/false, /*packed=*/tied);
+        STRAKE_ASSIGN_OR_RETURN(const int64_t num_elements, CompareEveryGradient(&rank));
+        EXPECT_EQ(num_elements, adapters ? NumAdapterParameters(config) : NumParameters(config));
         return absl::OkStatus();
       });
   EXPECT_TRUE(status.ok()) << status;
