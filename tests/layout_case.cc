@@ -37,11 +37,13 @@ constexpr int64_t kBucketBytes[] = {4000, 25 << 20};
 struct PipelineLevel {
   int pp;
   PipelineKind schedule;
+  int chunks = 1;
 };
 constexpr PipelineLevel kPipelines[] = {{1, PipelineKind::k1f1b},
                                         {2, PipelineKind::k1f1b},
                                         {2, PipelineKind::kZeroBubble},
-                                        {2, PipelineKind::kGpipe}};
+                                        {2, PipelineKind::kGpipe},
+                                        {2, PipelineKind::kInterleaved, 2}};
 
 LayoutCase FromLevels(const std::vector<int>& levels) {
   return {.model = LayoutModels()[levels[kModel]].name,
@@ -49,11 +51,13 @@ LayoutCase FromLevels(const std::vector<int>& levels) {
           .num_kv_heads = kKvHeadCounts[levels[kKvHeads]],
           .vocab_size = kVocabSizes[levels[kVocab]],
           .lora_rank = 3 * levels[kLora],
+          .num_layers = 2 * kPipelines[levels[kPipeline]].chunks,
           .documents = static_cast<DocumentMode>(levels[kDocuments]),
           .tp = kTpSizes[levels[kTp]],
           .dp = 1 + levels[kDp],
           .pp = kPipelines[levels[kPipeline]].pp,
           .schedule = kPipelines[levels[kPipeline]].schedule,
+          .chunks = kPipelines[levels[kPipeline]].chunks,
           .sequence_parallel = levels[kSequenceParallel] == 1,
           .zero = levels[kZero],
           .num_micro_batches = 1 + levels[kMicroBatches],
@@ -72,6 +76,11 @@ bool Possible(const FactorLevel& a, const FactorLevel& b) {
   if (a.factor == kModel && b.factor == kVocab) {
     return a.level < 2 || kVocabSizes[b.level] < 50257;
   }
+  // Several chunks need as many micro-batches as stages.
+  if (a.factor == kMicroBatches && b.factor == kPipeline) {
+    const PipelineLevel& pipeline = kPipelines[b.level];
+    return pipeline.chunks == 1 || 1 + a.level >= pipeline.pp;
+  }
   // f64 is not reduced in bf16.
   if (a.factor == kDType && b.factor == kReduceDType) return a.level == 1 || b.level == 0;
   if (a.factor == kTp && b.factor == kKvHeads) {
@@ -89,6 +98,11 @@ ModelConfig LayoutCase::Model() const {
   c.max_positions = kSeqLen + 1;
   c.hidden_size = 24;
   c.num_layers = num_layers;
+  // Further layers are like those before.
+  std::vector<int>& kinds = c.layer_attention_kinds;
+  for (size_t i = 0; !kinds.empty() && kinds.size() < size_t(num_layers); ++i) {
+    kinds.push_back(kinds[i]);
+  }
   c.num_heads = num_heads;
   c.num_kv_heads = num_kv_heads;
   if (model == "gpt2") c.head_dim = c.hidden_size / num_heads;

@@ -64,7 +64,8 @@ struct LayoutCase {
 // untied, key/value heads (all, half of them, two, one), a vocabulary that every tp divides, a
 // prime one and GPT-2's, tp 1, 2, 3, 4, 8, dp 1 to 4, sequence parallelism, zero 0 to 2, one to
 // three micro-batches, documents, dtypes, one or two threads per rank, small and large buckets,
-// gradients reduced in f32 and in bf16, one pipeline stage and two under three schedules.
+// gradients reduced in f32 and in bf16, one pipeline stage and two under four schedules, with four
+// layers in two chunks each where they are interleaved.
 std::vector<LayoutCase> CoveringLayoutCases();
 
 }  // namespace strake::testing

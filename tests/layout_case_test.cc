@@ -32,14 +32,18 @@ const std::vector<Values> kAllValues = {
     {"buckets 4000", absl::StrCat("buckets ", 25 << 20)},
     {"f32", "f64"},
     {"reduced in f32", "reduced in bf16"},
-    {"stages 1", "stages 2 1f1b", "stages 2 zero_bubble", "stages 2 gpipe"},
+    {"stages 1", "stages 2 1f1b", "stages 2 zero_bubble", "stages 2 gpipe", "stages 2 interleaved"},
 };
 
 constexpr const char* kDocumentNames[] = {"concat", "mask", "pad"};
 
-// Head counts that ranks can neither divide nor replicate.
+// Head counts that ranks can neither divide nor replicate; chunks of fewer micro-batches than
+// stages.
 const std::set<std::pair<std::string, std::string>> kImpossible = {
-    {"kv 12", "tp 8"}, {"kv 2", "tp 3"}, {"f64", "reduced in bf16"}};
+    {"kv 12", "tp 8"},
+    {"kv 2", "tp 3"},
+    {"f64", "reduced in bf16"},
+    {"micro 1", "stages 2 interleaved"}};
 
 // Families without grouped heads, and the largest vocabulary beside all but two of them.
 bool Possible(const std::string& a, const std::string& b) {
