@@ -240,7 +240,8 @@ std::string Drift(const LayoutCase& layout, int rank, const std::string& tensor,
   const absl::Status status = OnRanks(layout, [&](Engine& engine) -> absl::Status {
     STRAKE_RETURN_IF_ERROR(engine.CompareReplicas());
     if (engine.mesh().rank() == rank) {
-      for (ParameterRecord& record : engine.parameters().records()) {
+      ParameterArena& weights = engine.base() != nullptr ? *engine.base() : engine.parameters();
+      for (ParameterRecord& record : weights.records()) {
         if (record.name() != tensor) continue;
         record.parameter.value.data<float>()[element] += 1;
       }
@@ -271,6 +272,40 @@ TEST(CompareReplicasTest, NamesAReplicatedKeyValueHead) {
   const int64_t query_columns = layout.Model().num_heads * layout.Model().head_dim / layout.tp;
   EXPECT_THAT(Drift(layout, 1, "model.layers.0.self_attn.q_proj.weight", query_columns),
               AllOf(HasSubstr("model.layers.0.self_attn.k_proj.weight"), HasSubstr("differs")));
+}
+
+// A tied table, which the first and the last of three stages have.
+TEST(CompareReplicasTest, NamesATiedTableInStages) {
+  LayoutCase layout = Case(&kGpt2Family);
+  layout.num_layers = layout.pp = 3;
+  layout.tp = 2;
+  for (const int64_t lora_rank : {0, 2}) {
+    layout.lora_rank = lora_rank;
+    for (const int rank : {1, 5}) {  // the second slice of the first stage, and of the last
+      EXPECT_THAT(Drift(layout, rank, "transformer.wte.weight", 5),
+                  AllOf(HasSubstr("the fingerprint of transformer.wte.weight"),
+                        HasSubstr("differs along axis pp"), HasSubstr("on rank 2")))
+          << layout.ToString() << ", rank " << rank;
+    }
+  }
+}
+
+// Check mode compares after a step.
+TEST(CompareReplicasTest, AStepThatDriftsFails) {
+  LayoutCase layout = Case(&kGpt2Family);
+  layout.pp = 2;
+  const absl::Status status = OnRanks(layout, [](Engine& engine) -> absl::Status {
+    if (engine.mesh().coordinates().pp == 1) {
+      for (ParameterRecord& record : engine.parameters().records()) {
+        if (record.name() == "transformer.wte.weight") {
+          record.parameter.value.data<float>()[0] += 1;
+        }
+      }
+    }
+    return Step(engine);
+  });
+  EXPECT_TRUE(absl::IsDataLoss(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("transformer.wte.weight"));
 }
 
 }  // namespace

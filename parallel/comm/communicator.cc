@@ -194,6 +194,13 @@ absl::Status Communicator::CheckReplicated(const Tensor& x, absl::string_view na
 
 absl::Status Communicator::CompareReplicated(const Tensor& x, absl::string_view name,
                                              CallSite site) {
+  std::vector<int> all(size_);
+  std::iota(all.begin(), all.end(), 0);
+  return CompareReplicated(x, name, all, site);
+}
+
+absl::Status Communicator::CompareReplicated(const Tensor& x, absl::string_view name,
+                                             absl::Span<const int> holders, CallSite site) {
   CheckTensor(Kind::kAllGather, x);
   STRAKE_ASSIGN_OR_RETURN(const HostCopy copy, HostCopy::Of(x));
   const absl::string_view bytes(static_cast<const char*>(copy.tensor().raw()), x.num_bytes());
@@ -208,13 +215,14 @@ absl::Status Communicator::CompareReplicated(const Tensor& x, absl::string_view 
                       .site = site};
   call.sequence = NextSequence(call);
   if (const auto wait = StartProfiled(std::move(call), size_)) STRAKE_RETURN_IF_ERROR(wait());
-  for (int r = 1; r < size_; ++r) {
-    if (hashes[r] == hashes[0]) continue;
+  const int first = holders.front();
+  for (const int r : holders) {
+    if (hashes[r] == hashes[first]) continue;
     return absl::DataLossError(absl::StrCat(
         "[check_replicated] ", absl::string_view(name), " ", x.ToString(), " differs along axis ",
-        axis(), ": its content hash is ", absl::Hex(hashes[0], absl::kZeroPad16), " on rank 0 and ",
-        absl::Hex(hashes[r], absl::kZeroPad16), " on rank ", r, ", at ", site.file, ":",
-        site.line));
+        axis(), ": its content hash is ", absl::Hex(hashes[first], absl::kZeroPad16), " on rank ",
+        first, " and ", absl::Hex(hashes[r], absl::kZeroPad16), " on rank ", r, ", at ", site.file,
+        ":", site.line));
   }
   return absl::OkStatus();
 }

@@ -148,7 +148,10 @@ class Communicator {
   // have drifted apart. `name` is for the error. Not counted.
   absl::Status CompareReplicated(const Tensor& x, absl::string_view name,
                                  CallSite site = CallSite::Here());
-  // The same with options().check; otherwise does nothing.
+  // The same for the ranks `holders`, which are equal on every rank; x of another is ignored.
+  absl::Status CompareReplicated(const Tensor& x, absl::string_view name,
+                                 absl::Span<const int> holders, CallSite site = CallSite::Here());
+  // The same for all ranks, with options().check; otherwise does nothing.
   absl::Status CheckReplicated(const Tensor& x, absl::string_view name,
                                CallSite site = CallSite::Here());
 

@@ -219,6 +219,7 @@ class Engine {
   Communicator& AnyGroup() const;
   absl::StatusOr<const double*> StepValues();
   absl::Status CompareReplicas(const ParameterArena& arena);
+  absl::Status CompareTiedTable();
   std::string FirstWeightNotFinite() const;
   absl::Status GradientError(double loss_sum, double norm) const;
   std::string FirstGradientNotFinite() const;

@@ -1,10 +1,12 @@
 // What an Engine does with fingerprints: identifies its state, and compares replicas.
+#include <string>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/fingerprint.h"
 #include "core/base/status_macros.h"
+#include "models/layer_parameters.h"
 #include "train/engine/arena_fingerprint.h"
 #include "train/engine/engine.h"
 
@@ -53,7 +55,22 @@ absl::Status CompareSegments(Communicator& group, const RankWeights& weights, Wa
 absl::Status Engine::CompareReplicas() {
   STRAKE_RETURN_IF_ERROR(GatherWeights());
   STRAKE_RETURN_IF_ERROR(CompareReplicas(base_));
-  return CompareReplicas(parameters_);
+  STRAKE_RETURN_IF_ERROR(CompareReplicas(parameters_));
+  return CompareTiedTable();
+}
+
+// The first and the last stage have a copy. The others join, which keeps the ranks of pp in step.
+absl::Status Engine::CompareTiedTable() {
+  if (!has_stages() || !options_.model.tie_word_embeddings) return absl::OkStatus();
+  const std::string name = TensorName(TensorNamesOf(options_.model).token_embedding) + ".weight";
+  const RankWeights weights = {*context_, base() != nullptr ? base_ : parameters_};
+  STRAKE_ASSIGN_OR_RETURN(Fingerprint fingerprint, weights.Of([&](const ParameterSegment& segment) {
+    return segment.name == name;
+  }));
+  Communicator& pp = mesh_->communicator(MeshAxis::kPp);
+  const int ends[] = {0, pp.size() - 1};
+  return pp.CompareReplicated(TensorOf(fingerprint), absl::StrCat("the fingerprint of ", name),
+                              ends);
 }
 
 absl::Status Engine::CompareReplicas(const ParameterArena& arena) {

@@ -441,6 +441,21 @@ TEST_P(CommunicatorTest, CheckReplicatedFindsOneBit) {
   });
 }
 
+// Rank 1 of three holds no copy.
+TEST_P(CommunicatorTest, CompareReplicatedComparesHoldersAlone) {
+  RunOn(GetParam(), 3, {}, [](Communicator& comm) {
+    RankTensor x(DType::kF32, {3});
+    FillConstant(x, comm.rank() == 1 ? 7 : 5);
+    const int ends[] = {0, 2}, both[] = {1, 2};
+    EXPECT_TRUE(comm.CompareReplicated(x, "x", ends).ok());
+    const absl::Status status = comm.CompareReplicated(x, "x", both);
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+    EXPECT_THAT(std::string(status.message()),
+                ::testing::AllOf(::testing::HasSubstr(" on rank 1 and "),
+                                 ::testing::HasSubstr(" on rank 2, at ")));
+  });
+}
+
 TEST_P(CommunicatorTest, CheckReplicatedComparesNothingWithoutTheCheckMode) {
   RunOn(GetParam(), 2, {}, [](Communicator& comm) {
     RankTensor x(DType::kF32, {3});
