@@ -15,6 +15,7 @@
 #include "models/model_config.h"
 #include "models/transformer.h"
 #include "parallel/mesh/run_on_threads.h"
+#include "parallel/pipeline/schedule.h"
 #include "tests/layout_case.h"
 #include "tests/layout_model.h"
 #include "tests/train_layout.h"
@@ -143,11 +144,36 @@ std::vector<LayoutCase> AdaptersOfEveryModel() {
   return cases;
 }
 
+// Two stages of each schedule, beside both other axes.
+std::vector<LayoutCase> PipelinesOfSlices() {
+  std::vector<LayoutCase> cases;
+  for (const PipelineKind kind : kPipelineKinds) {
+    for (const bool tied : {false, true}) {
+      const int chunks = kind == PipelineKind::kInterleaved ? 2 : 1;
+      cases.push_back({.model = tied ? "gemma2" : "llama",
+                       .tied = tied,
+                       .num_kv_heads = 2,
+                       .num_layers = 2 * chunks,
+                       .tp = 2,
+                       .dp = 2,
+                       .pp = 2,
+                       .schedule = kind,
+                       .chunks = chunks,
+                       .sequence_parallel = tied,
+                       .zero = static_cast<int>(cases.size() % 3),
+                       .num_micro_batches = 3});
+    }
+  }
+  return cases;
+}
+
 const auto kCaseName = [](const auto& info) { return info.param.ToString(); };
 
 INSTANTIATE_TEST_SUITE_P(Models, LayoutEqualityTest, ::testing::ValuesIn(EveryModelOnEveryTp()),
                          kCaseName);
 INSTANTIATE_TEST_SUITE_P(Adapters, LayoutEqualityTest, ::testing::ValuesIn(AdaptersOfEveryModel()),
+                         kCaseName);
+INSTANTIATE_TEST_SUITE_P(Pipelines, LayoutEqualityTest, ::testing::ValuesIn(PipelinesOfSlices()),
                          kCaseName);
 INSTANTIATE_TEST_SUITE_P(Layouts, LayoutEqualityTest,
                          ::testing::ValuesIn(testing::CoveringLayoutCases()), kCaseName);
