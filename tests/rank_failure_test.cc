@@ -24,6 +24,7 @@
 #include "models/families/llama.h"
 #include "models/initialize.h"
 #include "parallel/mesh/run_on_threads.h"
+#include "parallel/pipeline/schedule.h"
 #include "train/engine/engine.h"
 
 namespace strake {
@@ -47,14 +48,26 @@ bool Stops(Fault fault) { return fault == Fault::kStopBefore || fault == Fault::
 
 absl::Status InjectedError() { return absl::DataLossError("a torn page"); }
 
-// The fault of one rank in its collective number `at`, counted over all its groups.
+// What has numbers of its own: the collectives of a group, and its messages in each direction.
+std::string Numbered(const std::string& axis, const std::string& collective) {
+  return axis + (collective == "send" || collective == "recv" ? ", " + collective : "");
+}
+
+// What the other side of a call does.
+std::string OtherSideOf(const std::string& collective) {
+  if (collective == "send") return "recv";
+  return collective == "recv" ? "send" : collective;
+}
+
+// The fault of one rank in its collective or message number `at`, counted over all its groups.
 struct FaultPlan {
   Fault fault = Fault::kNone;
   int64_t at = -1;
   std::function<void()> stop = [] {};  // returns when the other ranks have ended
   int64_t num_started = 0;
   bool happened = false;
-  std::map<std::string, int64_t> num_joined = {};  // by axis
+  std::string axis = "";                           // where it happened
+  std::map<std::string, int64_t> num_joined = {};  // by Numbered()
   std::map<std::string, int64_t> num_joined_at_stop = {};
 };
 
@@ -69,17 +82,19 @@ class FaultyCommunicator : public Communicator {
   }
 
   void Abort(const absl::Status& cause) override { inner_.Abort(cause); }
+  void StartMessages() override { inner_.StartMessages(); }
 
  protected:
   std::function<absl::Status()> Start(CollectiveCall call) override {
     const bool here = size() > 1 && plan_->num_started++ == plan_->at;
     plan_->happened = plan_->happened || here;
+    if (here) plan_->axis = axis();
     // A rank that fails joins no further collective.
     if (plan_->happened && plan_->fault == Fault::kErrorBefore) return InjectedError;
     const Fault fault = here ? plan_->fault : Fault::kNone;
     if (fault == Fault::kStopBefore) plan_->stop();
     const auto pending = std::make_shared<Pending<Tensor>>(Forward(call));
-    ++plan_->num_joined[axis()];
+    ++plan_->num_joined[Numbered(axis(), CollectiveName(call.kind))];
     if (fault == Fault::kErrorInside) return [pending] { return InjectedError(); };
     if (fault == Fault::kStopInside) {
       return [pending, plan = plan_] {
@@ -115,6 +130,10 @@ class FaultyCommunicator : public Communicator {
       case CollectiveKind::kAllGather:
         return inner_.AllGather(tensor(call.input, call.counts[rank()]), output, call.counts,
                                 call.site);
+      case CollectiveKind::kSend:
+        return inner_.Send(input, call.peer, call.site);
+      case CollectiveKind::kRecv:
+        return inner_.Recv(output, call.peer, call.site);
       default:
         CHECK(false) << "no collective of a training step: " << call.ToString();
         return Tensor();
@@ -141,6 +160,7 @@ struct Layout {
   int64_t num_kv_heads;
   bool sequence_parallel;
   int zero;
+  PipelineOptions pipeline = {.micro_batches = 2};
 };
 
 constexpr int kNumRanks = 4;
@@ -150,7 +170,8 @@ EngineOptions OptionsOf(const Layout& layout) {
   model.vocab_size = 31;
   model.max_positions = 8;
   model.hidden_size = 16;
-  model.num_layers = 1;
+  model.num_layers = layout.sizes.pp * layout.pipeline.chunks;
+  model.tie_word_embeddings = layout.sizes.pp > 1;
   model.num_heads = 4;
   model.num_kv_heads = layout.num_kv_heads;
   model.head_dim = 4;
@@ -159,15 +180,18 @@ EngineOptions OptionsOf(const Layout& layout) {
           .seq_len = 8,
           .micro_batch = 1,
           .sequence_parallel = layout.sequence_parallel,
-          .gradients = {.zero = layout.zero, .bucket_bytes = 2048}};
+          .gradients = {.zero = layout.zero, .bucket_bytes = 2048},
+          .pipeline = layout.pipeline};
 }
 
 absl::Status Step(Engine& engine, int64_t step) {
   const EngineOptions& options = engine.options();
   const testing::TestTensor tokens(DType::kI32, {options.seq_len});
   testing::FillTokens(tokens, /*seed=*/step, options.model.vocab_size);
-  for (const bool last : {false, true}) {
-    STRAKE_RETURN_IF_ERROR(engine.AccumulateGradients(tokens, tokens, 1e-2, last));
+  const int64_t num_micro_batches = options.pipeline.micro_batches;
+  for (int64_t m = 1; m <= num_micro_batches; ++m) {
+    STRAKE_RETURN_IF_ERROR(
+        engine.AccumulateGradients(tokens, tokens, 1e-2, /*last=*/m == num_micro_batches));
   }
   STRAKE_RETURN_IF_ERROR(engine.SumGradients());
   STRAKE_RETURN_IF_ERROR(engine.Update({.lr = 1e-3, .step = step}, /*clip_norm=*/1).status());
@@ -238,6 +262,8 @@ int RankOnAxis(const Layout& layout, int rank, const std::string& axis) {
   if (axis == "tp") return at.tp;
   if (axis == "dp") return at.dp;
   if (axis == "world") return rank;
+  if (axis == "pp") return at.pp;
+  if (axis.starts_with("pp ")) return absl::StrCat(at.pp) == axis.substr(3, 1) ? 0 : 1;
   const int holders = layout.sizes.tp / static_cast<int>(layout.num_kv_heads);
   return at.tp % holders;  // axis kv
 }
@@ -246,21 +272,30 @@ int RankOnAxis(const Layout& layout, int rank, const std::string& axis) {
 // fail: where it failed, or, if it was missed, at which collective.
 void ExpectNamesTheCause(const Layout& layout, const Outcome& outcome, int faulty_rank,
                          const std::string& message) {
-  static const std::regex place(R"(\[[a-z_]+ #[0-9]+, axis (tp|dp|kv), rank [0-9] of [0-9]\] )");
+  static const std::regex place(
+      R"(\[[a-z_]+ #[0-9]+, axis (tp|dp|kv|pp( [0-9]->[0-9])?), rank [0-9] of [0-9]\] )");
   EXPECT_TRUE(std::regex_search(message, place)) << message;
   static const std::regex cause(
-      R"(rank ([0-9]) of axis ([a-z]+) (aborted: a torn page|dropped [a-z_]+ #([0-9]+) of )"
-      R"(|left the group before [a-z_]+ #([0-9]+) )"
-      R"(|did not join within 2000 ms: rank [0-9] waits in [a-z_]+ #([0-9]+) of ))");
+      R"(rank ([0-9]) of axis ([a-z]+( [0-9]->[0-9])?) (aborted: a torn page)"
+      R"(|dropped [a-z_]+ #[0-9]+ of |left the group before [a-z_]+ #[0-9]+ )"
+      R"(|did not join within 2000 ms: rank [0-9] waits in ([a-z_]+) #([0-9]+) of ))");
   std::smatch match;
   ASSERT_TRUE(std::regex_search(message, match, cause)) << message;
   const std::string axis = match[2];
   EXPECT_EQ(match[1], absl::StrCat(RankOnAxis(layout, faulty_rank, axis))) << message;
+  if (match[3].matched) {
+    const std::string stage = absl::StrCat(CoordinatesOf(layout.sizes, faulty_rank).pp);
+    EXPECT_NE(match[3].str().find(stage), std::string::npos) << message;
+  }
   EXPECT_EQ(match[6].matched, Stops(outcome.plan.fault)) << message;
+  // Messages that were on their way do not hide the error of a stage.
+  if (outcome.plan.fault == Fault::kErrorBefore && outcome.plan.axis.starts_with("pp ")) {
+    EXPECT_EQ(match[4], "aborted: a torn page") << message;
+  }
   if (match[6].matched) {
-    // A collective there that it did not join.
+    // A collective or message there that it did not join.
     std::map<std::string, int64_t> num_joined = outcome.plan.num_joined_at_stop;
-    EXPECT_GE(std::stoi(match[6]), num_joined[axis]) << message;
+    EXPECT_GE(std::stoi(match[6]), num_joined[Numbered(axis, OtherSideOf(match[5]))]) << message;
   }
 }
 
@@ -319,11 +354,18 @@ class Watchdog {
 class RankFailureTest : public ::testing::TestWithParam<Layout> {
  protected:
   void TestFault(Fault fault) {
-    const Outcome clean = RunWithFault(GetParam(), Fault::kNone, -1, 0);
-    ASSERT_TRUE(clean.returned.ok()) << clean.returned;
-    ASSERT_GT(clean.num_in_first_step, 20);
-    ForEachAtOnce(clean.num_in_first_step, [&](int64_t at) {
-      ExpectOthersFail(GetParam(), fault, at, static_cast<int>(at % kNumRanks));
+    // Stages have different numbers of messages.
+    std::vector<int64_t> counts;
+    for (int rank = 0; rank < kNumRanks; ++rank) {
+      const Outcome clean = RunWithFault(GetParam(), Fault::kNone, -1, rank);
+      ASSERT_TRUE(clean.returned.ok()) << clean.returned;
+      ASSERT_GT(clean.num_in_first_step, 10);
+      counts.push_back(clean.num_in_first_step);
+    }
+    // Patterns of four messages move on from rank to rank.
+    ForEachAtOnce(*std::max_element(counts.begin(), counts.end()), [&](int64_t at) {
+      const auto rank = static_cast<int>((at + at / kNumRanks) % kNumRanks);
+      if (at < counts[rank]) ExpectOthersFail(GetParam(), fault, at, rank);
     });
   }
 
@@ -364,7 +406,14 @@ INSTANTIATE_TEST_SUITE_P(
     Layouts, RankFailureTest,
     ::testing::Values(Layout{"Zero1SequenceParallel", {2, 1, 1, 2}, 4, true, 1},
                       Layout{"Zero2", {2, 1, 1, 2}, 1, false, 2},
-                      Layout{"SharedKeyValueHeads", {1, 1, 1, 4}, 2, true, 0}),
+                      Layout{"SharedKeyValueHeads", {1, 1, 1, 4}, 2, true, 0},
+                      Layout{"Stages", {1, 4, 1, 1}, 4, false, 0, {.micro_batches = 6}},
+                      Layout{"ZeroBubbleZero1",
+                             {2, 2, 1, 1},
+                             4,
+                             false,
+                             1,
+                             {.kind = PipelineKind::kZeroBubble, .micro_batches = 4}}),
     [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace

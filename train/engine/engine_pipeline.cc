@@ -74,8 +74,8 @@ absl::Status Engine::RunStage() {
                       return KeepSequenceLosses(loss.dim(0) / options_.seq_len);
                     });
   if (!trained.ok()) {
-    // The other ranks get this cause, and not that gathers were dropped.
-    if (gather) mesh_->communicator(MeshAxis::kDp).Abort(trained);
+    // The other ranks get this cause, and not that messages or gathers were dropped.
+    mesh_->communicator(MeshAxis::kPp).Abort(trained);
     return trained;
   }
   if (gather) STRAKE_RETURN_IF_ERROR(weight_gather_->WaitForAll());
