@@ -92,6 +92,7 @@ nlohmann::json RecordWithoutPaths(const std::string& checkpoint) {
 class MpiTrainTest : public ::testing::Test {
  protected:
   void SetUp() override {
+    for (const char* family : {"gpt2", "llama"}) WriteTwoLayers(family);
     if (MpirunCommand(1).empty()) GTEST_SKIP() << "there is no mpirun in PATH";
     static const ProgramResult probe =
         TrainUnderMpirun({"--tp=1", "--dp=1", "--steps=1", "--out=probe"}, /*num_processes=*/1);
@@ -101,6 +102,13 @@ class MpiTrainTest : public ::testing::Test {
 
   void TearDown() override {
     EXPECT_TRUE(RunningRanks(run_.path()).empty()) << "processes are left behind";
+  }
+
+  // A model with a layer for each of two stages.
+  void WriteTwoLayers(const char* family) const {
+    nlohmann::json config = nlohmann::json::parse(testing::TinyConfig(family));
+    config[family == std::string("gpt2") ? "n_layer" : "num_hidden_layers"] = 2;
+    testing::WriteFile(run_ / (family + std::string("_of_two.json")), config.dump());
   }
 
   // --out is a whole path, so that RunningRanks() finds this test's processes.
@@ -165,6 +173,46 @@ class MpiTrainTest : public ::testing::Test {
     EXPECT_TRUE(std::filesystem::exists(Checkpoint(out_, LastStep()) + "/run.json"));
   }
 
+  // Kills rank 1.
+  void ExpectAKilledProcessEndsAll(const Flags& flags) {
+    Program program("tools/train", RunFlags(flags + Flags{"--comm=mpi", kEndless}),
+                    Mpirun(kNumProcesses));
+    ASSERT_TRUE(program.WaitForOutput("step 100  saved "));
+    const auto before = ReadTree(Checkpoint(out_, 50));
+    kill(RunningRanks(run_.path()).at(1), SIGKILL);
+    const ProgramResult result = program.Wait();
+    EXPECT_NE(result.exit_code, 0);
+    EXPECT_THAT(result.err, AllOf(HasSubstr("process rank 1 "), HasSubstr("signal 9 (Killed)")));
+    EXPECT_TRUE(ReadTree(Checkpoint(out_, 50)) == before);
+    const ProgramResult again = TrainUnderMpirun(flags + Flags{"--steps=51"});
+    std::smatch match;
+    ASSERT_TRUE(std::regex_search(again.out, match, std::regex("resumed at step ([0-9]+)")))
+        << again.out << again.err;
+    const int64_t step = std::stoi(match[1]);
+    EXPECT_EQ(step % 50, 0);
+    ExpectGoesOn(flags, step, /*under_mpirun=*/true);
+    ExpectSameAsOnThreads(flags, step + 10);
+  }
+
+  // Stops rank 1, which errors name as `name`, a regular expression.
+  void ExpectAStoppedProcessIsNamed(const Flags& layout, const std::string& name) {
+    const Flags flags = layout + Flags{"--save_every=50", "--comm_timeout=5"};
+    Program program("tools/train", RunFlags(flags + Flags{"--comm=mpi", kEndless}),
+                    Mpirun(kNumProcesses));
+    ASSERT_TRUE(program.WaitForOutput("step 50  saved "));
+    const auto before = ReadTree(Checkpoint(out_, 50));
+    kill(RunningRanks(run_.path()).at(1), SIGSTOP);
+    const ProgramResult result = program.Wait();
+    EXPECT_EQ(result.exit_code, 1);
+    const std::regex cause(
+        R"(error: (step [0-9]+: )?\[[a-z_]+ #[0-9]+, axis [a-z]+( [01]->[01])?, rank [01] of 2\] )"
+        "(" +
+        name + R"() did not (join|go on) within 5000 ms: rank [01] waits in [a-z_]+ #[0-9]+)");
+    const auto first = std::sregex_iterator(result.err.begin(), result.err.end(), cause);
+    EXPECT_GE(std::distance(first, std::sregex_iterator()), kNumProcesses - 1) << result.err;
+    EXPECT_TRUE(ReadTree(Checkpoint(out_, 50)) == before);
+  }
+
   // Expects a stop on request, with everything saved.
   void ExpectStopped(const ProgramResult& result) const {
     EXPECT_EQ(result.exit_code, 3);
@@ -183,6 +231,9 @@ TEST_F(MpiTrainTest, TrainsToTheBitsOfThreadsAndOneProcessPrints) {
            {"--zero=0", "--model=./gpt2.json"},
            {"--zero=1", "--sequence_parallel"},
            {"--zero=2", "--grad_reduce_dtype=bf16", "--model=./gpt2.json", "--sequence_parallel"},
+           {"--pp=2", "--dp=1", "--zero=0", "--model=./llama_of_two.json", "--sequence_parallel"},
+           {"--pp=2", "--tp=1", "--zero=1", "--model=./gpt2_of_two.json",
+            "--pp_schedule=zero_bubble"},
        }) {
     SCOPED_TRACE(layout[0]);
     const Flags flags =
@@ -296,43 +347,23 @@ TEST_F(MpiTrainTest, SigtermToMpirunSaves) {
 }
 
 TEST_F(MpiTrainTest, AKilledProcessEndsAllAndNothingSavedIsLost) {
-  const Flags flags = {"--zero=2", "--save_every=50"};
-  Program program("tools/train", RunFlags(flags + Flags{"--comm=mpi", kEndless}),
-                  Mpirun(kNumProcesses));
-  ASSERT_TRUE(program.WaitForOutput("step 100  saved "));
-  const auto before = ReadTree(Checkpoint(out_, 50));
-  kill(RunningRanks(run_.path()).at(1), SIGKILL);
-  const ProgramResult result = program.Wait();
-  EXPECT_NE(result.exit_code, 0);
-  EXPECT_THAT(result.err, AllOf(HasSubstr("process rank 1 "), HasSubstr("signal 9 (Killed)")));
-  EXPECT_TRUE(ReadTree(Checkpoint(out_, 50)) == before);
-  const ProgramResult again = TrainUnderMpirun(flags + Flags{"--steps=51"});
-  std::smatch match;
-  ASSERT_TRUE(std::regex_search(again.out, match, std::regex("resumed at step ([0-9]+)")))
-      << again.out << again.err;
-  const int64_t step = std::stoi(match[1]);
-  EXPECT_EQ(step % 50, 0);
-  ExpectGoesOn(flags, step, /*under_mpirun=*/true);
-  ExpectSameAsOnThreads(flags, step + 10);
+  ExpectAKilledProcessEndsAll({"--zero=2", "--save_every=50"});
+}
+
+TEST_F(MpiTrainTest, AKilledStageEndsAllAndNothingSavedIsLost) {
+  ExpectAKilledProcessEndsAll({"--pp=2", "--tp=1", "--zero=1", "--save_every=50",
+                               "--model=./gpt2_of_two.json", "--pp_schedule=zero_bubble"});
 }
 
 TEST_F(MpiTrainTest, AStoppedProcessIsMissedAndNamed) {
-  const Flags flags = {"--save_every=50", "--comm_timeout=5"};
-  Program program("tools/train", RunFlags(flags + Flags{"--comm=mpi", kEndless}),
-                  Mpirun(kNumProcesses));
-  ASSERT_TRUE(program.WaitForOutput("step 50  saved "));
-  const auto before = ReadTree(Checkpoint(out_, 50));
-  kill(RunningRanks(run_.path()).at(1), SIGSTOP);
-  const ProgramResult result = program.Wait();
-  EXPECT_EQ(result.exit_code, 1);
-  // Rank 1 is rank 1 of its axis tp, and rank 0 of dp.
-  static const std::regex cause(
-      R"(error: (step [0-9]+: )?\[[a-z_]+ #[0-9]+, axis (tp|dp), rank [01] of 2\] )"
-      R"((rank 1 of axis tp|rank 0 of axis dp) did not (join|go on) within 5000 ms: )"
-      R"(rank [01] waits in [a-z_]+ #[0-9]+)");
-  const auto first = std::sregex_iterator(result.err.begin(), result.err.end(), cause);
-  EXPECT_GE(std::distance(first, std::sregex_iterator()), kNumProcesses - 1) << result.err;
-  EXPECT_TRUE(ReadTree(Checkpoint(out_, 50)) == before);
+  ExpectAStoppedProcessIsNamed({}, "rank 1 of axis tp|rank 0 of axis dp");
+}
+
+// It is stage 1, the sender of gradients and the receiver of activations.
+TEST_F(MpiTrainTest, AStoppedStageIsMissedAndNamed) {
+  ExpectAStoppedProcessIsNamed(
+      {"--pp=2", "--tp=1", "--model=./llama_of_two.json"},
+      "rank 1 of axis pp( 0->1)?|rank 0 of axis pp 1->0|rank 0 of axis dp");
 }
 
 // Expects one line, and no new files.
