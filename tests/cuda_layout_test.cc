@@ -9,6 +9,7 @@
 #include "gtest/gtest.h"
 #include "models/activation_recompute.h"
 #include "models/model_config.h"
+#include "parallel/pipeline/schedule.h"
 #include "tests/layout_case.h"
 #include "tests/layout_equality.h"
 #include "tests/train_layout.h"
@@ -64,6 +65,12 @@ LayoutCase Of(LayoutCase layout, DocumentMode documents) {
   return layout;
 }
 
+LayoutCase InStages(LayoutCase layout, PipelineKind schedule) {
+  layout.pp = 2;
+  layout.schedule = schedule;
+  return layout;
+}
+
 std::vector<LayoutCase> Layouts() {
   constexpr DType kF32 = DType::kF32, kBf16 = DType::kBf16;
   return {
@@ -80,6 +87,9 @@ std::vector<LayoutCase> Layouts() {
       Of(On(Gpt2(kF32), 2, 1, true, 0, 2), DocumentMode::kMask),
       Of(On(Llama(kBf16, 2), 1, 2, false, 2), DocumentMode::kMask),
       Of(On(Llama(kF32, 1), 2, 1, false, 0, 2), DocumentMode::kPad),
+      // A tied table is on both stages.
+      InStages(On(Gpt2(kF32), 1, 2, false, 1, 3), PipelineKind::k1f1b),
+      InStages(On(Gpt2(kBf16), 1, 2, false, 1, 3), PipelineKind::kZeroBubble),
   };
 }
 

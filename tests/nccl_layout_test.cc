@@ -10,6 +10,7 @@
 #include "parallel/comm/testing/nccl/contract_nccl.h"
 #include "parallel/comm/testing/nccl/nccl_ranks.h"
 #include "parallel/mesh/mesh.h"
+#include "parallel/pipeline/schedule.h"
 #include "tests/layout_case.h"
 #include "tests/train_layout.h"
 
@@ -30,6 +31,13 @@ LayoutCase Layout(int dp, int tp, bool sequence_parallel, int zero, int num_micr
           .bucket_bytes = 4 << 10,  // several
           .dtype = DType::kF32,
           .device = Device::kCuda};
+}
+
+// A tied table is on both stages.
+LayoutCase InStages(LayoutCase layout, PipelineKind schedule) {
+  layout.pp = 2;
+  layout.schedule = schedule;
+  return layout;
 }
 
 std::vector<RankRecord> TrainOverNccl(LayoutCase layout) {
@@ -54,7 +62,10 @@ class NcclLayoutTest : public ::testing::TestWithParam<LayoutCase> {
 INSTANTIATE_TEST_SUITE_P(Layouts, NcclLayoutTest,
                          ::testing::Values(Layout(2, 1, false, 0, 2, DocumentMode::kMask),
                                            Layout(1, 2, true, 0, 1), Layout(2, 2, false, 1, 1),
-                                           Layout(3, 1, false, 2, 2, DocumentMode::kPad)),
+                                           Layout(3, 1, false, 2, 2, DocumentMode::kPad),
+                                           InStages(Layout(2, 1, false, 1, 3), PipelineKind::k1f1b),
+                                           InStages(Layout(2, 1, false, 1, 3, DocumentMode::kMask),
+                                                    PipelineKind::kZeroBubble)),
                          [](const auto& info) { return info.param.ToString(); });
 
 TEST_P(NcclLayoutTest, GraphsGiveTheBitsOfThreads) {

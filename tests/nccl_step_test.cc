@@ -16,6 +16,7 @@
 #include "gtest/gtest.h"
 #include "parallel/comm/testing/nccl/nccl_ranks.h"
 #include "parallel/mesh/mesh.h"
+#include "parallel/pipeline/schedule.h"
 #include "tests/layout_case.h"
 #include "tests/train_layout.h"
 #include "train/engine/engine.h"
@@ -73,8 +74,9 @@ absl::Status TrainOnRank(const LayoutCase& layout, bool cuda_graph, Communicator
 }
 
 std::vector<RankState> Train(const LayoutCase& layout, bool cuda_graph) {
-  std::vector<RankState> states(layout.tp * layout.dp);
-  RunOnNccl(layout.tp * layout.dp, {.timeout = std::chrono::minutes(1)}, [&](Communicator& world) {
+  const int num_ranks = NumRanks(layout.Sizes());
+  std::vector<RankState> states(num_ranks);
+  RunOnNccl(num_ranks, {.timeout = std::chrono::minutes(1)}, [&](Communicator& world) {
     const absl::Status status = TrainOnRank(layout, cuda_graph, world, &states[world.rank()]);
     EXPECT_TRUE(status.ok()) << status;
   });
@@ -117,7 +119,13 @@ std::vector<LayoutCase> Layouts() {
   llama.sequence_parallel = true;
   llama.num_micro_batches = 1;
   llama.dtype = DType::kF32;
-  return {gpt2, reduced, llama};
+  // Stages enqueue their steps.
+  LayoutCase stages = gpt2;
+  stages.pp = 2;
+  LayoutCase zero_bubble = stages;
+  zero_bubble.schedule = PipelineKind::kZeroBubble;
+  zero_bubble.num_micro_batches = 3;
+  return {gpt2, reduced, llama, stages, zero_bubble};
 }
 
 INSTANTIATE_TEST_SUITE_P(Layouts, NcclStepTest, ::testing::ValuesIn(Layouts()),
