@@ -23,6 +23,12 @@ namespace {
 constexpr int kSteps = 120;
 constexpr int kMaxMicroseconds = 60000;  // that a run lives: some three quarters of its time
 
+// A run, and what its starts and resumes take in turn, which moves no bit.
+struct RunKind {
+  Flags flags;
+  std::vector<Flags> in_turn = {{}};
+};
+
 // What a run has left, apart from times.
 struct Remains {
   std::map<std::string, std::string> files;
@@ -30,7 +36,23 @@ struct Remains {
   std::vector<std::string> events;
 };
 
-Remains RemainsOf(const TinyRun& run) {
+// Removes the number of stages and their schedule, and the checksums of what has them.
+void ForgetStages(std::map<std::string, std::string>* files) {
+  for (auto& [name, contents] : *files) {
+    if (name.ends_with("run.json")) {
+      nlohmann::json record = nlohmann::json::parse(contents);
+      for (const char* key : {"pp", "pp_schedule", "pp_layers"}) record["config"].erase(key);
+      contents = record.dump();
+    } else if (name.ends_with("/manifest.json")) {
+      nlohmann::json manifest = nlohmann::json::parse(contents);
+      CHECK_EQ(manifest.at("files").erase("run.json"), 1);
+      CHECK_EQ(manifest.erase("manifest"), 1);  // its own checksum
+      contents = manifest.dump();
+    }
+  }
+}
+
+Remains RemainsOf(const TinyRun& run, const RunKind& kind) {
   Remains remains = {.files = ReadTree(run / "run"),
                      .metrics = TimelessMetrics(run / "run"),
                      .events = TimelessEvents(run / "run")};
@@ -38,6 +60,7 @@ Remains RemainsOf(const TinyRun& run) {
     remains.files.erase(name);
   }
   remains.files.erase(absl::StrCat("tensorboard/", TensorBoardLog::kFileName));
+  if (kind.in_turn.size() > 1) ForgetStages(&remains.files);
   return remains;
 }
 
@@ -60,10 +83,11 @@ std::string Differences(const Remains& actual, const Remains& expected) {
 }
 
 // Adds the kills to `num_kills`. Returns an error of the program, if there was one.
-std::string TrainAndKill(const TinyRun& run, const Flags& flags, int64_t max_kills,
+std::string TrainAndKill(const TinyRun& run, const RunKind& kind, int64_t max_kills,
                          std::mt19937_64& random, int64_t* num_kills) {
-  while (true) {
-    Program program("tools/train", flags, run.Here());
+  for (size_t start = 0;; ++start) {
+    const Flags& more = kind.in_turn[start % kind.in_turn.size()];
+    Program program("tools/train", kind.flags + more, run.Here());
     if (*num_kills < max_kills) {
       // Often during the start, else in a step, a save or an evaluation.
       if (random() % 4 != 0) program.WaitForOutput("out ");
@@ -94,26 +118,43 @@ int64_t RunKillCampaign(const Campaign& campaign) {
   const Flags sliced = {"--tp=2",   "--dp=2",          "--sequence_parallel",
                         "--zero=1", "--micro_batch=1", "--global_batch=4"};
   const Flags adapters = {"--init_from=" + base / "run", "--lora_rank=2"};
-  const std::vector<Flags> layouts = {common, common + sliced, common + adapters,
-                                      common + sliced + adapters};
+  // Its tied table is on both stages.
+  const Flags stages = {"--model=./gpt2_of_two.json",
+                        "--pp=2",
+                        "--pp_schedule=zero_bubble",
+                        "--dp=2",
+                        "--zero=1",
+                        "--micro_batch=1",
+                        "--global_batch=4"};
+  const Flags any_stages = {"--model=./llama_of_two.json", "--dp=2", "--zero=1", "--micro_batch=1",
+                            "--global_batch=4"};
+  const std::vector<RunKind> kinds = {
+      {common},
+      {common + sliced},
+      {common + adapters},
+      {common + sliced + adapters},
+      {common + stages},
+      {common + any_stages, {{"--pp=2"}, {"--pp=1"}, {"--pp=2", "--pp_schedule=zero_bubble"}}}};
   std::vector<Remains> expected;
-  for (const Flags& flags : layouts) {
+  for (const RunKind& kind : kinds) {
     const TinyRun whole;
-    const ProgramResult result = RunProgram("tools/train", flags, whole.Here());
+    const ProgramResult result =
+        RunProgram("tools/train", kind.flags + kind.in_turn.back(), whole.Here());
     CHECK_EQ(result.exit_code, 0) << result.err;
-    expected.push_back(RemainsOf(whole));
+    expected.push_back(RemainsOf(whole, kind));
   }
-  // Each layout has its share, also on a machine so slow that runs hardly get on between kills.
-  const auto num_layouts = static_cast<int64_t>(layouts.size());
-  const int64_t kills_of_a_run = (campaign.size + num_layouts - 1) / num_layouts;
+  // Each kind has its share, also on a machine so slow that runs hardly get on between kills.
+  const auto num_kinds = static_cast<int64_t>(kinds.size());
+  const int64_t kills_of_a_run = (campaign.size + num_kinds - 1) / num_kinds;
   int64_t num_kills = 0, num_runs = 0, num_wrong = 0;
   for (; num_kills < campaign.size; ++num_runs) {
-    const size_t layout = num_runs % layouts.size();
+    const size_t kind = num_runs % kinds.size();
     const TinyRun run;
     const int64_t most = std::min(campaign.size, num_kills + kills_of_a_run);
-    const std::string error = TrainAndKill(run, layouts[layout], most, random, &num_kills);
-    const std::string problem =
-        error.empty() ? Differences(RemainsOf(run), expected[layout]) : "ended with " + error;
+    const std::string error = TrainAndKill(run, kinds[kind], most, random, &num_kills);
+    const std::string problem = error.empty()
+                                    ? Differences(RemainsOf(run, kinds[kind]), expected[kind])
+                                    : "ended with " + error;
     if (problem.empty()) continue;
     ++num_wrong;
     campaign.report(absl::StrCat("run ", num_runs, ": ", problem));

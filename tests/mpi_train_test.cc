@@ -92,7 +92,6 @@ nlohmann::json RecordWithoutPaths(const std::string& checkpoint) {
 class MpiTrainTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    for (const char* family : {"gpt2", "llama"}) WriteTwoLayers(family);
     if (MpirunCommand(1).empty()) GTEST_SKIP() << "there is no mpirun in PATH";
     static const ProgramResult probe =
         TrainUnderMpirun({"--tp=1", "--dp=1", "--steps=1", "--out=probe"}, /*num_processes=*/1);
@@ -102,13 +101,6 @@ class MpiTrainTest : public ::testing::Test {
 
   void TearDown() override {
     EXPECT_TRUE(RunningRanks(run_.path()).empty()) << "processes are left behind";
-  }
-
-  // A model with a layer for each of two stages.
-  void WriteTwoLayers(const char* family) const {
-    nlohmann::json config = nlohmann::json::parse(testing::TinyConfig(family));
-    config[family == std::string("gpt2") ? "n_layer" : "num_hidden_layers"] = 2;
-    testing::WriteFile(run_ / (family + std::string("_of_two.json")), config.dump());
   }
 
   // --out is a whole path, so that RunningRanks() finds this test's processes.

@@ -17,19 +17,23 @@ Flags operator+(Flags a, const Flags& b) {
   return a;
 }
 
-std::string TinyConfig(const std::string& family) {
+std::string TinyConfig(const std::string& family, int num_layers) {
   if (family == "gpt2") {
-    return R"({"model_type": "gpt2", "vocab_size": 256, "n_positions": 32, "n_embd": 16,
-               "n_layer": 1, "n_head": 2, "attn_pdrop": 0, "embd_pdrop": 0, "resid_pdrop": 0})";
+    return absl::StrCat(R"({"model_type": "gpt2", "vocab_size": 256, "n_positions": 32,
+               "n_embd": 16, "n_layer": )",
+                        num_layers, R"(, "n_head": 2, "attn_pdrop": 0, "embd_pdrop": 0,
+               "resid_pdrop": 0})");
   }
-  return R"({"model_type": "llama", "vocab_size": 256, "max_position_embeddings": 32,
-             "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
-             "num_attention_heads": 2})";
+  return absl::StrCat(R"({"model_type": "llama", "vocab_size": 256, "max_position_embeddings": 32,
+             "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": )",
+                      num_layers, R"(,
+             "num_attention_heads": 2})");
 }
 
 TinyRun::TinyRun() {
   for (const char* family : {"gpt2", "llama"}) {
     WriteFile(directory_ / (family + std::string(".json")), TinyConfig(family));
+    WriteFile(directory_ / (family + std::string("_of_two.json")), TinyConfig(family, 2));
   }
   std::string text;
   for (int i = 0; i < 100; ++i) {

@@ -17,9 +17,10 @@ using Flags = std::vector<std::string>;
 Flags operator+(Flags a, const Flags& b);
 
 // A config.json of about 10 thousand parameters over bytes, 32 positions; "gpt2" or "llama".
-std::string TinyConfig(const std::string& family = "llama");
+std::string TinyConfig(const std::string& family = "llama", int num_layers = 1);
 
-// A folder with llama.json, gpt2.json and text.txt, in which the user trains into "run".
+// A folder with llama.json, gpt2.json, the same of two layers as llama_of_two.json and
+// gpt2_of_two.json, and text.txt, in which the user trains into "run".
 class TinyRun {
  public:
   TinyRun();
