@@ -41,6 +41,7 @@
 #include "tools/cli/user_paths.h"
 #include "tools/cli/work_screen.h"
 #include "train/engine/mesh_wide.h"
+#include "train/engine/stage_models.h"
 #include "train/engine/step_record.h"
 #include "train/plan/gpu_limits.h"
 #include "train/plan/gpu_rates.h"
@@ -232,10 +233,11 @@ std::vector<OpCall> StepCalls(const BenchmarkConfig& config, const ModelConfig& 
                               int64_t num_micro_batches) {
   const MeshVector sizes = config.layout.sizes();
   if (sizes.pp > 1) num_micro_batches = config.num_micro_batches();
+  const EngineOptions options = WithLayersOfParts(config.RankOptions(model), sizes.pp);
   std::vector<OpCall> calls;
   for (int stage = 0; stage < sizes.pp; ++stage) {
-    const int rank = RankOf(sizes, {.dp = 0, .pp = stage, .cp = 0, .tp = 0});
-    const StepRecord record = RecordStep(config.RankOptions(model), sizes, rank, num_micro_batches);
+    const StepRecord record =
+        RecordStep(options, sizes, FirstRankOfStage(sizes, stage), num_micro_batches);
     calls.insert(calls.end(), record.calls.begin(), record.calls.end());
   }
   return calls;

@@ -51,6 +51,10 @@ MeshVector CoordinatesOf(const MeshVector& sizes, int rank) {
           .tp = rank % sizes.tp};
 }
 
+int FirstRankOfStage(const MeshVector& sizes, int stage) {
+  return RankOf(sizes, {.dp = 0, .pp = stage, .cp = 0, .tp = 0});
+}
+
 Mesh Mesh::SingleRank() {
   std::array<std::unique_ptr<Communicator>, kNumMeshAxes> communicators;
   for (auto& communicator : communicators) {

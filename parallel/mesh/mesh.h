@@ -42,6 +42,8 @@ struct MeshVector {
 int NumRanks(const MeshVector& sizes);
 int RankOf(const MeshVector& sizes, const MeshVector& coordinates);
 MeshVector CoordinatesOf(const MeshVector& sizes, int rank);
+// The rank of a pipeline stage whose other coordinates are 0.
+int FirstRankOfStage(const MeshVector& sizes, int stage);
 
 // One rank's view of the mesh.
 class Mesh {

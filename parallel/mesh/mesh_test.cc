@@ -17,6 +17,8 @@ TEST(MeshTest, TpIsInnermostAndDpOutermost) {
   EXPECT_EQ(RankOf(sizes, {0, 0, 1, 0}), 5);
   EXPECT_EQ(RankOf(sizes, {0, 1, 0, 0}), 20);
   EXPECT_EQ(RankOf(sizes, {1, 0, 0, 0}), 60);
+  EXPECT_EQ(FirstRankOfStage(sizes, 0), 0);
+  EXPECT_EQ(FirstRankOfStage(sizes, 2), 40);
 }
 
 TEST(MeshTest, CoordinatesInvertRanks) {

@@ -9,6 +9,7 @@
 #include "core/device/op_call.h"
 #include "core/ops/check/check_cases.h"
 #include "parallel/mesh/mesh.h"
+#include "train/engine/stage_models.h"
 #include "train/engine/step_record.h"
 
 namespace strake {
@@ -16,12 +17,12 @@ namespace strake {
 std::vector<OpCheck> ModelOps(const CheckCommand& command) {
   const CheckConfig& c = command.config;
   const MeshVector sizes = c.layout.sizes();
+  const EngineOptions options = WithLayersOfParts(command.RankOptions(), sizes.pp);
   std::vector<OpCall> calls;
   absl::flat_hash_set<std::string> known;
   const auto add_new = [&](int stage, int tp, absl::FunctionRef<void(OpCall*)> mark) {
     const int rank = RankOf(sizes, {.dp = 0, .pp = stage, .cp = 0, .tp = tp});
-    for (OpCall& call :
-         RecordStep(command.RankOptions(), sizes, rank, c.num_micro_batches()).calls) {
+    for (OpCall& call : RecordStep(options, sizes, rank, c.num_micro_batches()).calls) {
       if (!known.insert(call.ToString()).second) continue;
       mark(&call);
       calls.push_back(std::move(call));

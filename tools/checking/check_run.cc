@@ -27,6 +27,7 @@
 #include "tools/cli/engine_flags.h"
 #include "tools/cli/machine.h"
 #include "train/engine/engine_options.h"
+#include "train/engine/stage_models.h"
 #include "train/plan/memory_plan.h"
 
 namespace strake {
@@ -173,10 +174,10 @@ OpMachine MachineOf(const EngineOptions& options, ThreadTeam* team, CudaContext*
 // gradients, to the host for the comparison.
 void AddRanks(const EngineOptions& options, const MeshVector& sizes, size_t* host, size_t* gpu) {
   const size_t ranks_of_stage = NumRanks(sizes) / sizes.pp;
+  const EngineOptions cut = WithLayersOfParts(options, sizes.pp);
   size_t of_engines = 0, of_copies = 0;
   for (int stage = 0; stage < sizes.pp; ++stage) {
-    const MemoryPlan rank =
-        PlanMemory(options, sizes, RankOf(sizes, {.dp = 0, .pp = stage, .cp = 0, .tp = 0}));
+    const MemoryPlan rank = PlanMemory(cut, sizes, FirstRankOfStage(sizes, stage));
     of_engines += ranks_of_stage * rank.total_bytes();
     of_copies += ranks_of_stage * std::max(rank.parameter_bytes, rank.gradient_bytes);
   }

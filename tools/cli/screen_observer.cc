@@ -16,6 +16,7 @@
 #include "tools/cli/layout.h"
 #include "tools/cli/machine.h"
 #include "train/engine/layout_summary.h"
+#include "train/engine/stage_models.h"
 #include "train/plan/memory_plan.h"
 #include "train/run/trainer_options.h"
 #include "train/run/training_data.h"
@@ -36,9 +37,9 @@ std::string AdaptersText(const ModelConfig& model) {
 MemoryPlan MemoryOfStages(const TrainPlan& plan) {
   MemoryPlan sum = plan.memory;
   const MeshVector& sizes = plan.mesh.sizes();
+  const EngineOptions cut = WithLayersOfParts(plan.options.engine, sizes.pp);
   for (int stage = 1; stage < sizes.pp; ++stage) {
-    const MemoryPlan memory = PlanMemory(plan.options.engine, sizes,
-                                         RankOf(sizes, {.dp = 0, .pp = stage, .cp = 0, .tp = 0}));
+    const MemoryPlan memory = PlanMemory(cut, sizes, FirstRankOfStage(sizes, stage));
     sum.parameter_bytes += memory.parameter_bytes;
     sum.gradient_bytes += memory.gradient_bytes;
     sum.optimizer_bytes += memory.optimizer_bytes;

@@ -101,8 +101,8 @@ RanksMemory PlanRanks(const EngineOptions& options, const MeshVector& sizes, int
   std::vector<double> bytes;
   const EngineOptions cut = WithLayersOfParts(options, sizes.pp);
   for (int stage = 0; stage < sizes.pp; ++stage) {
-    MemoryPlan& plan = memory.stages.emplace_back(
-        PlanMemory(cut, sizes, RankOf(sizes, {.dp = 0, .pp = stage, .cp = 0, .tp = 0})));
+    MemoryPlan& plan =
+        memory.stages.emplace_back(PlanMemory(cut, sizes, FirstRankOfStage(sizes, stage)));
     if (options.device == Device::kCuda && num_ranks < NumRanks(sizes)) {
       plan.library_bytes += NcclBytes(options, sizes, stage);
     }
@@ -116,9 +116,10 @@ RanksMemory PlanRanks(const EngineOptions& options, const MeshVector& sizes, int
 
 // The lower bound of what the dearest machine needs.
 double LeastBytesOfAMachine(const EngineOptions& options, const MeshVector& sizes, int num_ranks) {
+  const EngineOptions cut = WithLayersOfParts(options, sizes.pp);
   std::vector<double> bytes;
   for (int stage = 0; stage < sizes.pp; ++stage) {
-    bytes.push_back(LeastMemoryBytes(options, sizes, stage));
+    bytes.push_back(LeastMemoryBytes(cut, sizes, stage));
   }
   return Dearest(MachinesOf(sizes, num_ranks, bytes)).bytes;
 }
@@ -190,7 +191,7 @@ double LeastMemoryBytes(const EngineOptions& options, const MeshVector& sizes, i
   few.logits_chunk = {.max_bytes = 0, .min_rows = kFewPositions};
   const auto plan = [&](int64_t num_sequences) {
     few.micro_batch = num_sequences;
-    return PlanMemory(few, sizes, RankOf(sizes, {.dp = 0, .pp = stage, .cp = 0, .tp = 0}));
+    return PlanMemory(few, sizes, FirstRankOfStage(sizes, stage));
   };
   const double num_sequences =
       double(options.seq_len) * double(options.micro_batch) / double(few.seq_len);
