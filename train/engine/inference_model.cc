@@ -12,13 +12,12 @@
 namespace strake {
 namespace {
 
-// Of a sequence by whose FLOPs layers are spread.
+// The length of the sequence by whose FLOPs layers are spread.
 constexpr int64_t kCostTokens = 1024;
 
 // The cut is the same for every length, however long.
 EngineOptions WithCut(const EngineOptions& options, int stages) {
   EngineOptions few = options;
-  few.micro_batch = 1;
   few.seq_len = std::min(options.seq_len, kCostTokens);
   EngineOptions cut = options;
   cut.pipeline = WithLayersOfParts(std::move(few), stages).pipeline;
@@ -30,8 +29,8 @@ EngineOptions WithCut(const EngineOptions& options, int stages) {
 InferenceModel::InferenceModel(const EngineOptions& options, const MeshVector& sizes, int stage,
                                const TensorParallel& tp) {
   CHECK(!options.model.lora.enabled()) << "[inference_model] adapters are added to the weights";
-  models_ =
-      MakeStageModels(WithCut(options, sizes.pp), sizes.pp, stage, tp, &parameters_, &adapters_);
+  models_ = MakeStageModels(WithCut(options, sizes.pp), sizes.pp, stage, tp, &parameters_,
+                            /*adapters=*/nullptr);
 }
 
 absl::StatusOr<std::unique_ptr<InferenceModel>> InferenceModel::Create(const EngineOptions& options,

@@ -38,9 +38,9 @@ class InferenceModel {
   InferenceModel(const EngineOptions& options, const MeshVector& sizes, int stage,
                  const TensorParallel& tp);
 
-  ParameterArena parameters_, adapters_;  // the latter stays empty
+  ParameterArena parameters_;
   std::vector<std::unique_ptr<Transformer>> models_;
-  // Of several stages, but not in dry runs.
+  // Links between several stages, but not in dry runs.
   Communicator* pp_ = nullptr;
   std::optional<StageLinks> links_;
 };

@@ -38,8 +38,8 @@ EngineOptions WithLayersOfParts(EngineOptions options, int stages);
 LayerCosts RecordLayerCosts(const EngineOptions& options);
 
 // A stage's models, by chunk. Their parameters are added to `weights` as parts, or with LoRA those
-// that are trained to `adapters`. Both must outlive the models, and know which tensors of the model
-// other stages have.
+// that are trained to `adapters`, which may be null without it. Both must outlive the models, and
+// know which tensors of the model other stages have.
 std::vector<std::unique_ptr<Transformer>> MakeStageModels(const EngineOptions& options, int stages,
                                                           int stage, const TensorParallel& tp,
                                                           ParameterArena* weights,
