@@ -229,7 +229,7 @@ class Transformer {
   static absl::StatusOr<Tensor> SummedStream(const Context& ctx, const ResidualStream& stream);
   // CHECKs that the cache and the positions have room for `count` more tokens.
   void CheckRoom(const KvCache& cache, int64_t count) const;
-  // Where `count` tokens of a cache stand in the i-th of the part's layers.
+  // Returns where `count` tokens of a cache stand in the i-th of the part's layers.
   CachedSequence SequenceAt(const Context& ctx, int64_t i, const KvCache& cache, int64_t count,
                             const DecodePlace* place) const;
   // Runs x, embedded tokens or a part's input, through the layers: `count` tokens for each cache,

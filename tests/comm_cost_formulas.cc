@@ -145,7 +145,7 @@ void AddMessages(const CommCostOptions& o, const StageShare& stage, const Parame
                  AxisCost& link, AxisCost& pp) {
   const int64_t tokens = o.seq_len * o.micro_batch / (o.sequence_parallel ? o.sizes.tp : 1);
   const int64_t bytes = tokens * o.model.hidden_size * DTypeSize(o.dtype);
-  // As many gradients as activations cross each boundary.
+  // Gradients cross each boundary as often as activations.
   const int64_t messages = o.num_micro_batches * (stage.parts_behind + stage.parts_before);
   const int64_t tied_bytes = counts.tied_elements * counts.grad_bytes;
   for (const Kind kind : {Kind::kSend, Kind::kRecv}) {

@@ -160,7 +160,7 @@ TEST_F(EvaluateTest, MicroBatchesAndLayoutsGiveTheSameLoss) {
   }
 }
 
-// Of a model of three layers, alone and with an adapter.
+// The model has three layers, and is evaluated alone and with an adapter.
 TEST_F(EvaluateTest, StagesGiveTheBitsOfOne) {
   std::string config = testing::ReadFile(run_ / "llama.json");
   config.replace(config.find("layers\": 1") + 9, 1, "3");

@@ -17,9 +17,9 @@
 
 namespace strake {
 
-// Of the options it takes the model, its layout and where it is: model, seq_len, which is the
-// longest sequence's, dtype, device, op_set, sequence_parallel, pipeline, logits_chunk and
-// activation_recompute. CHECKs that the model has no adapters.
+// An InferenceModel takes of the options the model, its layout and where it is: model, seq_len,
+// which is the longest sequence's, dtype, device, op_set, sequence_parallel, pipeline, logits_chunk
+// and activation_recompute. CHECKs that the model has no adapters.
 class InferenceModel {
  public:
   // Allocates this rank's parameters; the caller sets them. `mesh`, whose stream on a GPU is bound,

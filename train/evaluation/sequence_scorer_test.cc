@@ -179,7 +179,7 @@ EngineOptions StageOptions(DType dtype, int stages, int chunks) {
   return options;
 }
 
-// In arenas of exactly the planned bytes.
+// Arenas have exactly the planned bytes.
 std::vector<std::vector<double>> ScoreInStages(const MeshVector& sizes, int chunks, DType dtype) {
   const Sequences sequences = MixedSequences();
   std::vector<std::vector<double>> losses(NumRanks(sizes));

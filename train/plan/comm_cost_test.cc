@@ -268,7 +268,7 @@ TEST(CommCostTest, AStageInTheMiddleSendsBothWays) {
                        }));
 }
 
-// Of two chunks on each of two stages, one has parts on both sides.
+// One of two chunks on each of two stages has parts on both sides.
 TEST(CommCostTest, EveryChunkSends) {
   CommCostOptions o = Staged(Llama(1, 1), 2, /*chunks=*/2);
   o.num_micro_batches = 4;

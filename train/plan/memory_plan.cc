@@ -46,8 +46,8 @@ struct MachineMemory {
   int ranks_of_stage = 0;  // here
 };
 
-// In the order of ranks: `num_ranks` that follow each other share a machine. `stages` are the bytes
-// of a rank of each.
+// Returns them in the order of ranks: `num_ranks` that follow each other share a machine. `stages`
+// are the bytes of a rank of each.
 std::vector<MachineMemory> MachinesOf(const MeshVector& sizes, int num_ranks,
                                       absl::Span<const double> stages) {
   std::vector<MachineMemory> machines;
@@ -89,7 +89,7 @@ size_t NcclBytes(const EngineOptions& options, const MeshVector& sizes, int stag
   return bytes + 2 * neighbours * NcclBufferBytes(2);
 }
 
-// Of each stage, that of its first rank.
+// The plan of each stage is that of its first rank.
 struct RanksMemory {
   std::vector<MemoryPlan> stages;
   std::vector<MachineMemory> machines;

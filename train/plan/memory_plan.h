@@ -45,7 +45,7 @@ absl::Status CheckMemory(const EngineOptions& options, const MeshVector& sizes, 
 absl::Status CheckMemory(const EngineOptions& options, const MeshVector& sizes, int num_ranks,
                          const AvailableMemory& available);
 
-// Whether this machine has memory for snapshots beside the first `num_ranks` ranks.
+// Returns whether this machine has memory for snapshots beside the first `num_ranks` ranks.
 bool HasMemoryForSnapshots(const EngineOptions& options, const MeshVector& sizes, int num_ranks);
 
 // Finds the memory of this machine, or of a GPU; returns the error of a GPU that is missing.
