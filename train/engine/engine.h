@@ -201,6 +201,8 @@ class Engine {
                      const Documents& documents);
   absl::Status RunStage();
   absl::Status EvaluateOnStage(const TokenPlace& batch);
+  // Gives an error to the other ranks as their cause, who else see that messages were dropped.
+  absl::Status TellStages(absl::Status status);
   StageBatch StageBatchAt(const TokenPlace& place, double scale) const;
   absl::Status SumTiedTable();
   absl::Status ShareSequenceLosses();

@@ -73,11 +73,7 @@ absl::Status Engine::RunStage() {
                       STRAKE_RETURN_IF_ERROR(SumSequences(loss));
                       return KeepSequenceLosses(loss.dim(0) / options_.seq_len);
                     });
-  if (!trained.ok()) {
-    // The other ranks get this cause, and not that messages or gathers were dropped.
-    mesh_->communicator(MeshAxis::kPp).Abort(trained);
-    return trained;
-  }
+  STRAKE_RETURN_IF_ERROR(TellStages(trained));
   if (gather) STRAKE_RETURN_IF_ERROR(weight_gather_->WaitForAll());
   num_sequences_ = 0;
   for (const StageBatch& batch : batches) {
@@ -89,11 +85,15 @@ absl::Status Engine::RunStage() {
 
 absl::Status Engine::EvaluateOnStage(const TokenPlace& batch) {
   values_fetched_ = false;
-  return stage_->Evaluate(
-      StageBatchAt(batch, /*scale=*/0),
-      [&](const Transformer& model, const Tensor& loss, const TransformerSaved& saved) {
-        return AddLoss(model, loss, saved);
-      });
+  return TellStages(
+      stage_->Evaluate(StageBatchAt(batch, /*scale=*/0),
+                       [&](const Transformer& model, const Tensor& loss,
+                           const TransformerSaved& saved) { return AddLoss(model, loss, saved); }));
+}
+
+absl::Status Engine::TellStages(absl::Status status) {
+  if (!status.ok()) mesh_->communicator(MeshAxis::kPp).Abort(status);
+  return status;
 }
 
 // The two copies of a tied table have the gradients of their own uses. Each end adds the other's,
