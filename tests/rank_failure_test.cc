@@ -421,7 +421,7 @@ INSTANTIATE_TEST_SUITE_P(
                           "Interleaved",
                           {1, 4, 1, 1},
                           4,
-                          true,
+                          false,
                           0,
                           {.kind = PipelineKind::kInterleaved, .chunks = 2, .micro_batches = 4}}),
     [](const auto& info) { return std::string(info.param.name); });
