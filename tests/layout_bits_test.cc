@@ -183,7 +183,14 @@ std::vector<LayoutCase> Pipelines() {
   c.documents = DocumentMode::kConcat;
   c.lora_rank = 3;
   layouts.push_back(c);
-  c.lora_rank = c.in_flight = 0;
+  c.in_flight = 0;
+  // One stage trains nothing, and the other one nothing in its first chunk.
+  LayoutCase last_layer = c;
+  last_layer.schedule = PipelineKind::kInterleaved;
+  last_layer.pp = last_layer.chunks = last_layer.dp = last_layer.zero = 2;
+  last_layer.lora_target = "layers.3.mlp.down_proj";
+  layouts.push_back(last_layer);
+  c.lora_rank = 0;
   c.schedule = PipelineKind::k1f1b;
   c.dtype = DType::kF64;
   c.model = "gpt2";

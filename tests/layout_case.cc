@@ -110,6 +110,7 @@ ModelConfig LayoutCase::Model() const {
   c.initializer_range = initializer_range;
   c.tie_word_embeddings = tied;
   if (lora_rank > 0) c.lora = {.rank = lora_rank, .alpha = 4};
+  if (!lora_target.empty()) c.lora.targets = {lora_target};
   return c;
 }
 
@@ -141,6 +142,7 @@ LayoutCase LayoutCase::OnOneRank() const {
           .num_kv_heads = num_kv_heads,
           .vocab_size = vocab_size,
           .lora_rank = lora_rank,
+          .lora_target = lora_target,
           .num_layers = num_layers,
           .initializer_range = initializer_range,
           .documents = documents,

@@ -24,7 +24,8 @@ struct LayoutCase {
   int64_t num_heads = 24;
   int64_t num_kv_heads = 24;
   int64_t vocab_size = 47;
-  int64_t lora_rank = 0;  // of adapters, which are then all that is trained
+  int64_t lora_rank = 0;         // of adapters, which are then all that is trained
+  std::string lora_target = {};  // the end of the name of the layers with one; empty: all
   int64_t num_layers = 2;
   double initializer_range = 0.4;  // large enough that every gradient is far from 0
   // Of its sequences; with kMask and kPad some tokens have no target.

@@ -50,11 +50,7 @@ Parameter* ParameterArena::Add(std::vector<ParameterSegment> segments, Shape sha
   return &record.parameter;
 }
 
-void ParameterArena::StartPart() {
-  const int begin = static_cast<int>(records_.size());
-  CHECK_GT(begin, parts_.back()) << "[parameter_arena] an empty part";
-  parts_.push_back(begin);
-}
+void ParameterArena::StartPart() { parts_.push_back(static_cast<int>(records_.size())); }
 
 void ParameterArena::PadGroups(const std::vector<int>& first_records, int64_t num_elements) {
   CHECK(!values_.defined()) << "[parameter_arena] PadGroups() after Allocate()";

@@ -94,7 +94,7 @@ class ParameterArena {
                  WeightInit init = {});
 
   // Starts a part with the next parameter: the gradients of a part are ready together, and others'
-  // later or earlier. The first part needs no start. CHECKs that no part is empty.
+  // later or earlier. The first part needs no start. A part may be empty.
   void StartPart();
   // The positions in records() at which parts begin, ascending from 0.
   const std::vector<int>& parts() const { return parts_; }

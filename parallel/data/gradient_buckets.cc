@@ -60,7 +60,8 @@ ShardRange BucketPart(const ShardRange& bucket, int num_ranks, int rank) {
 
 std::vector<ShardRange> UpdatedRanges(const ParameterArena& parameters, int num_ranks, int rank,
                                       const GradientReducerOptions& options) {
-  if (options.zero == 0 || num_ranks == 1) return {{0, parameters.num_elements()}};
+  const int64_t n = parameters.num_elements();
+  if (options.zero == 0 || num_ranks == 1 || n == 0) return {{0, n}};
   std::vector<ShardRange> buckets = GradientBuckets(parameters, options.bucket_bytes);
   std::vector<ShardRange> parts;
   for (auto bucket = buckets.rbegin(); bucket != buckets.rend(); ++bucket) {

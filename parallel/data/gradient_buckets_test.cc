@@ -117,6 +117,7 @@ TEST(GradientBucketsOfNothingTest, AreNone) {
   ParameterArena nothing;
   nothing.AllocateDryRun(DType::kF32);
   EXPECT_TRUE(GradientBuckets(nothing, 1).empty());
+  EXPECT_THAT(UpdatedRanges(nothing, 2, 1, {.zero = 2}), ElementsAre(ShardRange{0, 0}));
 }
 
 struct PartsAndOwn {

@@ -42,14 +42,22 @@ constexpr int64_t kBucketBytes[] = {1, 4 * 200, 4 * 300, 1 << 20};
 constexpr int64_t kOffsets[] = {0, 64, 128, 384, 448, 512, 704};
 constexpr int64_t kSize = 768;
 
-// The positions of parameters at which the arena's parts begin.
+// The positions of parameters at which the arena's parts begin. A part that begins where the next
+// one does is empty, and so is one that begins at 7.
 using Parts = std::vector<int>;
+
+// Starts the parts that begin with the next parameter.
+void StartParts(ParameterArena* arena, const Parts& parts) {
+  const int i = static_cast<int>(arena->records().size());
+  for (size_t p = 1; p < parts.size(); ++p) {
+    if (parts[p] == i) arena->StartPart();
+  }
+}
 
 // Ragged, with gaps behind them.
 void AddParameters(ParameterArena* arena, const Parts& parts = {0}) {
   const auto add = [&](const char* name, Shape shape, bool weight_decay) {
-    const int i = static_cast<int>(arena->records().size());
-    if (i > 0 && std::count(parts.begin(), parts.end(), i) > 0) arena->StartPart();
+    StartParts(arena, parts);
     return arena->Add({{name, shape.back()}}, shape, weight_decay);
   };
   add("embedding", {5, 7}, true)->grad_is_overwritten = true;
@@ -59,6 +67,7 @@ void AddParameters(ParameterArena* arena, const Parts& parts = {0}) {
   add("single", {1, 1}, true);
   add("norm.weight", {130}, false);
   add("norm.bias", {64}, false);
+  StartParts(arena, parts);
 }
 
 std::unique_ptr<ParameterArena> MakeArena(DType dtype, int dp,
@@ -106,7 +115,7 @@ void Backward(const Context& ctx, GradientReducer& reducer, ParameterArena& aren
   const auto add = [&](int i, int part) {
     AddTerms(p[i], kOffsets[i], term, rank, micro_batch, part);
   };
-  if (begin == 0) add(0, 1);
+  if (begin == 0 && end > 0) add(0, 1);
   for (int i = end - 1; i >= begin; --i) {
     if (i == 6) add(5, 0);
     if (i != 5) add(i, 0);
@@ -239,7 +248,7 @@ TEST(GradientReducerTest, SumsOverRanksAndMicroBatches) {
 }
 
 // One parameter per bucket: slots of the parts below begin with bucket 4 and 2, and with the last.
-const Parts kParts[] = {{0, 3}, {0, 5}, {0, 1}, {0, 2, 5}};
+const Parts kParts[] = {{0, 3}, {0, 5}, {0, 1}, {0, 2, 5}, {0, 0, 5, 5}, {0, 4, 7}};
 
 TEST(GradientReducerTest, SumsOverRanksAndMicroBatchesOfParts) {
   for (int dp = 1; dp <= 3; ++dp) {
