@@ -5,7 +5,9 @@
 #include <limits>
 #include <numeric>
 
+#include "absl/numeric/int128.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 
 namespace strake {
@@ -107,16 +109,17 @@ absl::StatusOr<std::vector<int64_t>> SpreadLayers(const LayerCosts& costs, int s
 
 absl::Status CheckStageLayers(absl::Span<const int64_t> counts, int64_t num_layers, int stages,
                               int chunks) {
-  const int64_t sum = std::accumulate(counts.begin(), counts.end(), int64_t{0});
+  const absl::int128 sum = std::accumulate(counts.begin(), counts.end(), absl::int128{0});
   const bool positive = std::all_of(counts.begin(), counts.end(), [](int64_t n) { return n > 0; });
   const int64_t num_parts = int64_t{stages} * chunks;
   if (positive && sum == num_layers && static_cast<int64_t>(counts.size()) == num_parts) {
     return absl::OkStatus();
   }
-  return absl::InvalidArgumentError(
-      absl::StrCat("the layers ", absl::StrJoin(counts, ","), " are ", counts.size(), " parts of ",
-                   sum, " layers, but the model has ", num_layers, " layers, in ", num_parts,
-                   chunks > 1 ? " parts" : " stages", " of at least one"));
+  return absl::InvalidArgumentError(absl::StrFormat(
+      "the layers %s are %d parts of %d layers, but the model has %d layers, in %d %s of at least "
+      "one",
+      absl::StrJoin(counts, ","), counts.size(), sum, num_layers, num_parts,
+      chunks > 1 ? "parts" : "stages"));
 }
 
 LayerRange LayersOfPart(absl::Span<const int64_t> counts, int part) {

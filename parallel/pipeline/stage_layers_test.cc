@@ -107,6 +107,10 @@ TEST(StageLayers, WhatDoesNotFitIsNamed) {
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
     EXPECT_THAT(std::string(status.message()), HasSubstr("the model has 12 layers, in 2 stages"));
   }
+  // Their sum is 12 modulo 2^64.
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+  EXPECT_THAT(std::string(CheckStageLayers({kMost, kMost, 14}, 12, 3, 1).message()),
+              HasSubstr("are 3 parts of 18446744073709551628 layers, but the model has 12"));
   EXPECT_EQ(LayersOfPart({9, 3}, 1), (LayerRange{9, 12}));
 }
 
