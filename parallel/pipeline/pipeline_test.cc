@@ -302,7 +302,8 @@ TEST(PipelineSchedule, RefusesWhatCannotBe) {
     return std::string(CheckPipelineShape(shape).message());
   };
   EXPECT_THAT(error({PipelineKind::k1f1b, 0, 1, 4}), HasSubstr("0 stages"));
-  EXPECT_THAT(error({PipelineKind::k1f1b, 2, 3, 4}), HasSubstr("not 3: interleaved"));
+  EXPECT_THAT(error({PipelineKind::k1f1b, 2, 3, 4}),
+              HasSubstr("not 3: with several it is called interleaved"));
   EXPECT_THAT(error({PipelineKind::kInterleaved, 4, 2, 3}),
               AllOf(HasSubstr("3 are fewer than 4"), HasSubstr("at most 3 stages")));
   EXPECT_THAT(error({PipelineKind::k1f1b, 4, 1, 8, 5}), HasSubstr("for zero_bubble alone"));

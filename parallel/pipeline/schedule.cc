@@ -110,8 +110,8 @@ absl::Status CheckPipelineShape(const PipelineShape& shape) {
   }
   if (shape.kind == PipelineKind::k1f1b && shape.chunks > 1) {
     return absl::InvalidArgumentError(
-        absl::StrFormat("the schedule 1f1b has one chunk per stage, and not %d: interleaved is the "
-                        "one with several",
+        absl::StrFormat("the schedule 1f1b has one chunk per stage, and not %d: with several it is "
+                        "called interleaved",
                         shape.chunks));
   }
   if (shape.chunks > 1 && shape.micro_batches < shape.stages) {
