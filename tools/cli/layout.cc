@@ -44,10 +44,12 @@ std::vector<int64_t> FittingTensorParallelSizes(const ModelConfig& model) {
   return fitting;
 }
 
-// "--tp=1 --dp=4, --tp=2 --dp=2, --tp=4 --dp=1", with the stages in each if they divide the ranks.
+// "--tp=1 --dp=4, --tp=2 --dp=2, --tp=4 --dp=1", of several stages with --pp in each: as many of
+// them if they divide the ranks, else one.
 std::string LayoutsOf(int64_t num_ranks, int64_t stages) {
+  const bool names_stages = stages > 1;
   if (num_ranks % stages != 0) stages = 1;
-  const std::string pp = stages > 1 ? absl::StrCat(" --pp=", stages) : "";
+  const std::string pp = names_stages ? absl::StrCat(" --pp=", stages) : "";
   std::vector<std::string> layouts;
   for (const int64_t tp : Divisors(num_ranks / stages)) {
     layouts.push_back(absl::StrCat("--tp=", tp, pp, " --dp=", num_ranks / stages / tp));

@@ -76,7 +76,7 @@ TEST_F(LayoutTest, StagesAreRanksToo) {
               AllOf(HasSubstr("--tp=2 times --pp=3 times --dp=1 are 6 ranks, but 12 processes"),
                     HasSubstr("--tp=1 --pp=3 --dp=4, --tp=2 --pp=3 --dp=2, --tp=4 --pp=3 --dp=1")));
   EXPECT_THAT(Message(CheckNumProcesses({.tp = 2, .pp = 3, .comm = "mpi"}, 4)),
-              HasSubstr("give --tp=1 --dp=4, --tp=2 --dp=2, --tp=4 --dp=1"));
+              HasSubstr("give --tp=1 --pp=1 --dp=4, --tp=2 --pp=1 --dp=2, --tp=4 --pp=1 --dp=1"));
 }
 
 TEST_F(LayoutTest, StagesNameWhatWouldFit) {
@@ -101,7 +101,7 @@ TEST_F(LayoutTest, StagesNameWhatWouldFit) {
   EXPECT_THAT(check({.pp = 4, .pp_schedule = "interleaved", .pp_chunks = 2}),
               AllOf(HasSubstr("--pp=4 --pp_schedule=interleaved --pp_chunks=2: "),
                     HasSubstr("3 are fewer than 4")));
-  EXPECT_THAT(check({.pp = 2, .pp_chunks = 2}), HasSubstr("interleaved is the one with several"));
+  EXPECT_THAT(check({.pp = 2, .pp_chunks = 2}), HasSubstr("with several it is called interleaved"));
   EXPECT_THAT(check({.pp = 3, .pp_schedule = "zero_bubble", .pp_in_flight = 1}),
               HasSubstr("--pp_in_flight=1: "));
 }
