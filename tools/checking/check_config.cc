@@ -29,8 +29,8 @@ constexpr char kAbout[] =
              definition in f64
   2. model   loss, gradient norm and the gradient of every parameter of one step on one rank,
              against the definitions in f64, from the same weights and tokens
-  3. layout  with --tp or --dp, the same step on the layout's ranks, against the same definitions;
-             before it, that each rank holds its part of the weights
+  3. layout  with --tp, --pp or --dp, the same step on the layout's ranks, against the same
+             definitions; before it, that each rank holds its part of the weights
 
 With --device=cuda all of it runs on a GPU, against the same definitions on the CPU; ranks share it.
 
