@@ -22,27 +22,29 @@ struct GroupState {
 };
 
 // scores [kGroupRows, kBlock] = exp(scores - largest), 0 for keys that a query must not see. The
-// first query sees no key from column `end` on, the next one from `end` + 1 on, ... Updates
-// `state`, and returns the factor by which its sums, and the sums of weighted values so far,
-// shrink.
+// queries are those from `position` on, and `key` is the first column. Updates `state`, and returns
+// the factor by which its sums, and the sums of weighted values so far, shrink.
 template <Hidden kHidden>
-Vec OnlineSoftmax(int64_t end, int64_t window, int64_t columns, float* scores, GroupState& state) {
+Vec OnlineSoftmax(const AttentionShape& shape, int64_t num_keys, int64_t position, int64_t key,
+                  int64_t columns, float* scores, GroupState& state) {
   Vec part[kGroupRows];
   for (int r = 0; r < kGroupRows; ++r) {
+    const SeenOfRow seen = SeenBy(shape, num_keys, position + r, key);
     part[r] = Broadcast(-__builtin_inff());
     for (int64_t j = 0; j < columns; j += kLanes) {
       const Vec score = Load(scores + r * kBlock + j);
-      part[r] = WhereSeen<kHidden>(end + r - j, window, Max(part[r], score), part[r]);
+      part[r] = WhereSeen<kHidden>(seen, j, Max(part[r], score), part[r]);
     }
   }
   TransposeSquare(part);
   Vec largest = state.largest;
   STRAKE_UNROLL for (int i = 0; i < kLanes; ++i) largest = Max(largest, part[i]);
   for (int r = 0; r < kGroupRows; ++r) {
+    const SeenOfRow seen = SeenBy(shape, num_keys, position + r, key);
     Vec sum{};
     for (int64_t j = 0; j < columns; j += kLanes) {
       float* const at = scores + r * kBlock + j;
-      const Vec p = WhereSeen<kHidden>(end + r - j, window, Exp(Load(at) - largest[r]), Vec{});
+      const Vec p = WhereSeen<kHidden>(seen, j, Exp(Load(at) - largest[r]), Vec{});
       Store(p, at);
       sum += p;
     }
@@ -97,15 +99,25 @@ void CapScores(const Softcap& cap, int64_t columns, float* scores) {
   }
 }
 
-// y = softmax(scores of q and k) v, still without the division by the sums of `states`, for the
-// first `rows` queries of the tile, which begin at `position`.
-void AttendBlock(const ForwardTiles& t, const AttentionShape& shape, int64_t position, int64_t rows,
-                 GroupState* states) {
-  for (int64_t key = shape.FirstKey(position) / kBlock * kBlock; key < position + rows;
-       key += kBlock) {
+// Sets the states of `rows` queries to those after the keys of which `lse` is. A query that has
+// seen none begins at a finite score, because exp(-inf - -inf) would be NaN.
+void ResumeFrom(const float* lse, int64_t rows, GroupState* states) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const bool none = lse[r] == -__builtin_inff();
+    states[r / kGroupRows].largest[r % kGroupRows] = none ? -__FLT_MAX__ : lse[r];
+    states[r / kGroupRows].sum[r % kGroupRows] = none ? 0 : 1;
+  }
+}
+
+// y = softmax(scores of q and k) v, or += with `merge`, still without the division by the sums of
+// `states`, for the first `rows` queries of the tile, which begin at `position`.
+void AttendBlock(const ForwardTiles& t, const AttentionShape& shape, int64_t num_keys,
+                 int64_t position, int64_t rows, bool merge, GroupState* states) {
+  for (int64_t key = shape.FirstKey(position) / kBlock * kBlock;
+       key < Min(position + rows, num_keys); key += kBlock) {
     for (int64_t r = 0; r < rows; r += kGroupRows) {
       const int64_t first = position + r;
-      const auto [begin, columns] = SeenColumns(shape, kBlock, first, kGroupRows, key);
+      const auto [begin, columns] = SeenColumns(shape, num_keys, kBlock, first, kGroupRows, key);
       if (columns <= 0) continue;
       for (int64_t i = 0; i < kGroupRows; i += kPanelRows) {
         PanelProduct<false>({t.q + (r + i) * t.dim, t.dim},
@@ -113,13 +125,13 @@ void AttendBlock(const ForwardTiles& t, const AttentionShape& shape, int64_t pos
                             {t.scores + i * kBlock, kBlock});
       }
       if (shape.score_softcap != 0) CapScores(Softcap(shape), columns, t.scores);
-      const Hidden hidden = HiddenEnds(shape, first, kGroupRows, key + begin, columns);
+      const Hidden hidden = HiddenEnds(shape, num_keys, first, kGroupRows, key + begin, columns);
       const auto softmax = hidden == Hidden::kBoth   ? OnlineSoftmax<Hidden::kBoth>
                            : hidden == Hidden::kLast ? OnlineSoftmax<Hidden::kLast>
                                                      : OnlineSoftmax<Hidden::kNone>;
-      const Vec shrink = softmax(first + 1 - (key + begin), shape.window, columns, t.scores,
-                                 states[r / kGroupRows]);
-      const bool accumulate = key > shape.FirstKey(first);
+      const Vec shrink =
+          softmax(shape, num_keys, first, key + begin, columns, t.scores, states[r / kGroupRows]);
+      const bool accumulate = merge || key > shape.FirstKey(first);
       for (int64_t i = 0; i < kGroupRows && accumulate; ++i) {
         float* const y = t.y + (r + i) * t.dim;
         for (int64_t d = 0; d < t.dim; d += kLanes) Store(Load(y + d) * shrink[i], y + d);
@@ -166,18 +178,19 @@ struct BackwardTiles {
 
 // For the panel of queries at row r, p and ds [kPanelRows, columns]: p = exp(s - lse) if the query
 // sees the key, else 0, of the scores s that p holds, or that the cap makes of it; ds = p (ds -
-// dy_y), times the cap's slope. The first query sees no key from column `end` on, the next ones as
-// in OnlineSoftmax().
+// dy_y), times the cap's slope. `position` and `key` are as in OnlineSoftmax().
 template <Hidden kHidden, bool kCapped>
-void SoftmaxBackward(const BackwardTiles& t, const AttentionShape& shape, int64_t r, int64_t end,
-                     int64_t columns, float* p, float* ds) {
+void SoftmaxBackward(const BackwardTiles& t, const AttentionShape& shape, int64_t num_keys,
+                     int64_t r, int64_t position, int64_t key, int64_t columns, float* p,
+                     float* ds) {
   const Softcap cap(shape);
   for (int64_t i = 0; i < kPanelRows; ++i, p += kBlock, ds += kBlock) {
     const float lse = t.lse[r + i], dy_y = t.dy_y[r + i];
+    const SeenOfRow seen = SeenBy(shape, num_keys, position + i, key);
     for (int64_t j = 0; j < columns; j += kLanes) {
       Vec s = Load(p + j);
       if constexpr (kCapped) s = cap(s);
-      const Vec p_j = WhereSeen<kHidden>(end + i - j, shape.window, Exp(s - lse), Vec{});
+      const Vec p_j = WhereSeen<kHidden>(seen, j, Exp(s - lse), Vec{});
       Store(p_j, p + j);
       Vec ds_j = p_j * (Load(ds + j) - dy_y);
       if constexpr (kCapped) ds_j *= cap.Slope(s);
@@ -195,9 +208,9 @@ auto SoftmaxBackwardFor(Hidden hidden) {
 
 // p and ds of a panel of queries from `position` on, which are row r of their block, and the keys
 // of the block at `key` that they see; dq +=.
-void BackwardPanel(const BackwardTiles& t, const AttentionShape& shape, int64_t position, int64_t r,
-                   int64_t key, bool want_dq) {
-  const auto [begin, columns] = SeenColumns(shape, kBlock, position, kPanelRows, key);
+void BackwardPanel(const BackwardTiles& t, const AttentionShape& shape, int64_t num_keys,
+                   int64_t position, int64_t r, int64_t key, bool want_dq) {
+  const auto [begin, columns] = SeenColumns(shape, num_keys, kBlock, position, kPanelRows, key);
   if (columns <= 0) return;
   float* const p = t.p + r * kBlock + begin;
   float* const ds = t.ds + r * kBlock + begin;
@@ -205,10 +218,10 @@ void BackwardPanel(const BackwardTiles& t, const AttentionShape& shape, int64_t 
                       columns, t.dim, false, {p, kBlock});
   PanelProduct<false>({t.dy + r * t.dim, t.dim}, {t.v_transposed + key * t.dim + begin, kBlock},
                       columns, t.dim, false, {ds, kBlock});
-  const Hidden hidden = HiddenEnds(shape, position, kPanelRows, key + begin, columns);
+  const Hidden hidden = HiddenEnds(shape, num_keys, position, kPanelRows, key + begin, columns);
   const auto softmax = shape.score_softcap == 0 ? SoftmaxBackwardFor<false>(hidden)
                                                 : SoftmaxBackwardFor<true>(hidden);
-  softmax(t, shape, r, position + 1 - (key + begin), columns, p, ds);
+  softmax(t, shape, num_keys, r, position, key + begin, columns, p, ds);
   if (want_dq) {
     PanelProduct<false>({ds, kBlock}, {t.k + (key + begin) * t.dim, t.dim}, t.dim, columns, true,
                         {t.dq + r * t.dim, t.dim});
@@ -217,15 +230,16 @@ void BackwardPanel(const BackwardTiles& t, const AttentionShape& shape, int64_t 
 
 // Processes one block of queries from `position` on against one block of keys; see the reference
 // for the formulas.
-void BackwardTile(const BackwardTiles& t, const AttentionShape& shape, int64_t position,
-                  int64_t rows, int64_t key, bool want_dq, bool want_dkv) {
+void BackwardTile(const BackwardTiles& t, const AttentionShape& shape, const AttentionKeys& keys,
+                  int64_t position, int64_t rows, int64_t key, bool want_dq, bool want_dkv) {
   const int64_t padded_rows = RoundUp(rows, kPanelRows);
   for (int64_t r = 0; r < padded_rows; r += kPanelRows) {
-    BackwardPanel(t, shape, position + r, r, key, want_dq);
+    BackwardPanel(t, shape, keys.count, position + r, r, key, want_dq);
   }
   if (!want_dkv) return;
-  const int64_t window = shape.window == 0 ? shape.seq_len : Min(shape.window, shape.seq_len);
-  const int64_t end = Min(kBlock, position + padded_rows - key);
+  const int64_t positions = keys.past + shape.seq_len;
+  const int64_t window = shape.window == 0 ? positions : Min(shape.window, positions);
+  const int64_t end = Min(kBlock, Min(position + padded_rows, keys.count) - key);
   for (int64_t j = 0; j < end; j += kPanelRows) {
     // Queries before this panel of keys do not see it, nor do those that its last key has left.
     const int64_t first = Max(0, key + j - position);
@@ -239,14 +253,19 @@ void BackwardTile(const BackwardTiles& t, const AttentionShape& shape, int64_t p
 }
 
 // Locates heads in the backward pass's tensors.
-template <typename T>
+template <typename T, typename Gradient>
 struct Backward {
-  const AttentionGradients<T>& g;
+  const AttentionGradients<T, Gradient>& g;
   const AttentionShape& shape = g.shape;
+  const AttentionKeys& keys = g.keys;
   const AttentionInputs<T>& in = g.inputs;
 
-  int64_t QueryAt(int64_t batch, int64_t head) const {
-    return batch * shape.seq_len * in.q_stride + head * shape.head_dim;
+  // The element of a query, or a key, of tokens `stride` apart.
+  int64_t QueryAt(int64_t batch, int64_t head, int64_t query, int64_t stride) const {
+    return (batch * shape.seq_len + query) * stride + head * shape.head_dim;
+  }
+  int64_t KeyAt(int64_t batch, int64_t kv_head, int64_t key, int64_t stride) const {
+    return (batch * keys.count + key) * stride + kv_head * shape.head_dim;
   }
   int64_t OutputStride() const { return shape.num_heads * shape.head_dim; }
 
@@ -255,9 +274,9 @@ struct Backward {
   void PackQueries(int64_t batch, int64_t head, int64_t block, const BackwardTiles& t) const {
     const int64_t begin = block * kBlock, rows = Min(kBlock, shape.seq_len - begin);
     const int64_t dim = shape.head_dim, stride = OutputStride();
-    const T* from = in.q + QueryAt(batch, head) + begin * in.q_stride;
+    const T* from = in.q + QueryAt(batch, head, begin, in.q_stride);
     PackRows(from, in.q_stride, rows, dim, shape.Scale(), kBlock, t.dim, t.q);
-    const int64_t at = (batch * shape.seq_len + begin) * stride + head * dim;
+    const int64_t at = QueryAt(batch, head, begin, stride);
     PackRows(g.dy + at, stride, rows, dim, 1, kBlock, t.dim, t.dy);
     const float* lse_row = g.lse + (batch * shape.num_heads + head) * g.lse_stride + begin;
     for (int64_t r = 0; r < rows; ++r) {
@@ -274,10 +293,9 @@ struct Backward {
 
   void PackKeys(int64_t batch, int64_t kv_head, int64_t begin, int64_t end,
                 const BackwardTiles& t) const {
-    const int64_t at = QueryAt(batch, kv_head);
     for (int64_t key = begin; key < end; key += kBlock) {
-      const int64_t rows = Min(kBlock, shape.seq_len - key), to = key * t.dim;
-      const int64_t from = at + key * in.kv_stride;
+      const int64_t rows = Min(kBlock, keys.count - key), to = key * t.dim;
+      const int64_t from = KeyAt(batch, kv_head, key, in.kv_stride);
       PackRows(in.v + from, in.kv_stride, rows, shape.head_dim, 1, kBlock, t.dim, t.q);
       Transpose(t.q, t.dim, kBlock, t.dim, t.v_transposed + to, kBlock);
       PackRows(in.k + from, in.kv_stride, rows, shape.head_dim, 1, kBlock, t.dim, t.k + to);
@@ -297,26 +315,30 @@ struct Backward {
     }
     const int64_t group = shape.num_heads / shape.num_kv_heads;
     for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
-      for (int64_t block = Max(q_begin, k_begin); block < q_end; ++block) {
+      const int64_t first = Max(0, k_begin * kBlock - keys.past) / kBlock;
+      for (int64_t block = Max(q_begin, first); block < q_end; ++block) {
         const int64_t begin = block * kBlock, rows = Min(kBlock, shape.seq_len - begin);
+        const int64_t position = keys.past + begin;
         PackQueries(batch, head, block, t);
         if (want_dq) Fill(t.dq, kBlock * t.dim, 0);
-        for (int64_t key = Max(k_begin, shape.FirstKey(begin) / kBlock);
-             key < Min(k_end, block + 1); ++key) {
-          BackwardTile(t, shape, begin, rows, key * kBlock, want_dq, want_dkv);
+        for (int64_t key = Max(k_begin, shape.FirstKey(position) / kBlock);
+             key < Min(k_end, NumAttentionBlocks(position + rows)); ++key) {
+          BackwardTile(t, shape, keys, position, rows, key * kBlock, want_dq, want_dkv);
         }
         if (want_dq) {
           UnpackRows(t.dq, t.dim, rows, shape.head_dim, shape.Scale(),
-                     g.dq + QueryAt(batch, head) + begin * in.q_stride, in.q_stride);
+                     g.dq + QueryAt(batch, head, begin, g.dq_stride), g.dq_stride, g.accumulate);
         }
       }
     }
     if (!want_dkv) return;
     const int64_t begin = k_begin * kBlock;
-    const int64_t rows = Min(k_end * kBlock, shape.seq_len) - begin;
-    const int64_t at = QueryAt(batch, kv_head) + begin * in.kv_stride;
-    UnpackRows(t.dk + begin * t.dim, t.dim, rows, shape.head_dim, 1, g.dk + at, in.kv_stride);
-    UnpackRows(t.dv + begin * t.dim, t.dim, rows, shape.head_dim, 1, g.dv + at, in.kv_stride);
+    const int64_t rows = Min(k_end * kBlock, keys.count) - begin;
+    const int64_t at = KeyAt(batch, kv_head, begin, g.dkv_stride);
+    UnpackRows(t.dk + begin * t.dim, t.dim, rows, shape.head_dim, 1, g.dk + at, g.dkv_stride,
+               g.accumulate);
+    UnpackRows(t.dv + begin * t.dim, t.dim, rows, shape.head_dim, 1, g.dv + at, g.dkv_stride,
+               g.accumulate);
   }
 };
 
@@ -330,22 +352,21 @@ int64_t AttentionBackwardScratch(int64_t num_keys, int64_t head_dim) {
   return BackwardTiles::Size(num_keys, head_dim);
 }
 
-template <typename T>
-void AttentionForward(const AttentionInputs<T>& inputs, const AttentionShape& shape, int64_t past,
-                      int64_t begin, int64_t end, float* scratch, T* y, float* lse,
-                      int64_t lse_stride) {
-  const int64_t num_keys = past + shape.seq_len, dim = shape.head_dim;
-  const int64_t group = shape.num_heads / shape.num_kv_heads;
+template <typename T, typename Y>
+void AttentionForward(const AttentionInputs<T>& inputs, const AttentionShape& shape,
+                      const AttentionKeys& keys, int64_t begin, int64_t end, float* scratch,
+                      const AttentionOutputs<Y>& outputs) {
+  const int64_t dim = shape.head_dim, group = shape.num_heads / shape.num_kv_heads;
   const int64_t blocks = NumAttentionBlocks(shape.seq_len), y_stride = shape.num_heads * dim;
-  ForwardTiles t(scratch, num_keys, dim);
+  ForwardTiles t(scratch, keys.count, dim);
   int64_t packed = -1;
   for (int64_t unit = begin; unit < end; ++unit) {
     const int64_t head = unit / blocks % shape.num_heads, batch = unit / blocks / shape.num_heads;
     const int64_t kv = batch * shape.num_kv_heads + head / group;
     if (kv != packed) {
-      const int64_t at = batch * num_keys * inputs.kv_stride + head / group * dim;
-      t.PackKeys(inputs.k + at, inputs.v + at, inputs.kv_stride, shape.FirstKey(past), num_keys,
-                 dim);
+      const int64_t at = batch * keys.count * inputs.kv_stride + head / group * dim;
+      t.PackKeys(inputs.k + at, inputs.v + at, inputs.kv_stride, shape.FirstKey(keys.past),
+                 keys.count, dim);
       packed = kv;
     }
     const int64_t first = BalancedAttentionBlock(unit % blocks, blocks) * kBlock;
@@ -353,38 +374,45 @@ void AttentionForward(const AttentionInputs<T>& inputs, const AttentionShape& sh
     const int64_t token = batch * shape.seq_len + first;
     PackRows(inputs.q + token * inputs.q_stride + head * dim, inputs.q_stride, rows, dim,
              shape.Scale(), RoundUp(rows, kGroupRows), t.dim, t.q);
+    Y* const y = outputs.y + token * y_stride + head * dim;
+    float* const lse =
+        outputs.lse == nullptr
+            ? nullptr
+            : outputs.lse + (batch * shape.num_heads + head) * outputs.lse_stride + first;
     GroupState states[kBlock / kGroupRows];
     if (shape.window != 0) {
       // A query may see none of the keys that its group sees first; exp(-inf - -inf) would be NaN.
       for (GroupState& state : states) state.largest = Broadcast(-__FLT_MAX__);
     }
-    AttendBlock(t, shape, past + first, rows, states);
+    if (outputs.merge) {
+      PackRows(y, y_stride, rows, dim, 1, RoundUp(rows, kGroupRows), t.dim, t.y);
+      ResumeFrom(lse, rows, states);
+    }
+    AttendBlock(t, shape, keys.count, keys.past + first, rows, outputs.merge, states);
     for (int64_t r = 0; r < rows; ++r) {
       const GroupState& state = states[r / kGroupRows];
       const float sum = state.sum[r % kGroupRows];
-      UnpackRows(t.y + r * t.dim, t.dim, 1, dim, 1 / sum, y + (token + r) * y_stride + head * dim,
-                 y_stride);
-      if (lse != nullptr) {
-        lse[(batch * shape.num_heads + head) * lse_stride + first + r] =
-            state.largest[r % kGroupRows] + __builtin_logf(sum);
-      }
+      UnpackRows(t.y + r * t.dim, t.dim, 1, dim, 1 / sum, y + r * y_stride, y_stride);
+      if (lse != nullptr) lse[r] = state.largest[r % kGroupRows] + __builtin_logf(sum);
     }
   }
 }
 
-template <typename T>
-void AttentionBackward(const AttentionGradients<T>& gradients, const AttentionBackwardUnit& unit,
-                       float* scratch) {
-  const AttentionShape& shape = gradients.shape;
-  Backward<T>{gradients}.Run(unit, BackwardTiles(scratch, shape.seq_len, shape.head_dim));
+template <typename T, typename Gradient>
+void AttentionBackward(const AttentionGradients<T, Gradient>& gradients,
+                       const AttentionBackwardUnit& unit, float* scratch) {
+  const BackwardTiles tiles(scratch, gradients.keys.count, gradients.shape.head_dim);
+  Backward<T, Gradient>{gradients}.Run(unit, tiles);
 }
 
-#define STRAKE_INSTANTIATE(T)                                                                 \
-  template void AttentionForward(const AttentionInputs<T>&, const AttentionShape&, int64_t,   \
-                                 int64_t, int64_t, float*, T*, float*, int64_t);              \
-  template void AttentionBackward(const AttentionGradients<T>&, const AttentionBackwardUnit&, \
+#define STRAKE_INSTANTIATE(T, Sum)                                                                 \
+  template void AttentionForward(const AttentionInputs<T>&, const AttentionShape&,                 \
+                                 const AttentionKeys&, int64_t, int64_t, float*,                   \
+                                 const AttentionOutputs<Sum>&);                                    \
+  template void AttentionBackward(const AttentionGradients<T, Sum>&, const AttentionBackwardUnit&, \
                                   float*);
-STRAKE_INSTANTIATE(float)
-STRAKE_INSTANTIATE(Bf16)
+STRAKE_INSTANTIATE(float, float)
+STRAKE_INSTANTIATE(Bf16, Bf16)
+STRAKE_INSTANTIATE(Bf16, float)
 
 }  // namespace strake::cpu::STRAKE_CPU_ISA

@@ -1,6 +1,6 @@
 // Causal attention of f32 and bf16 by blocks of queries against blocks of keys, computed in f32.
 // See core/ops/attention/causal_attention.h; here the queries may begin at a later position than
-// the keys.
+// the keys, and end at a later one, and results of other keys may be merged.
 #ifndef STRAKE_CORE_OPS_ATTENTION_ATTENTION_KERNEL_CPU_H_
 #define STRAKE_CORE_OPS_ATTENTION_ATTENTION_KERNEL_CPU_H_
 
@@ -37,17 +37,38 @@ struct AttentionInputs {
   int64_t kv_stride;
 };
 
-// Operands of the backward pass. Gradients have the layout of the inputs;
-// kv_stride == q_stride.
-template <typename T>
+// The keys of a sequence. Token n of its queries is at position past + n from the first key on, and
+// sees keys up to it. Each query sees at least one.
+struct AttentionKeys {
+  int64_t past, count;
+};
+
+// `y` and `lse`, which may be null, are of all heads; the lse of two heads are lse_stride apart.
+// With `merge` they begin as those of other keys: an lse of -infinity and a y of 0 for none.
+template <typename Y>
+struct AttentionOutputs {
+  Y* y;
+  float* lse;
+  int64_t lse_stride;
+  bool merge = false;
+};
+
+// Operands of the backward pass. dq, dk and dv are of all heads, with strides between tokens, and
+// =, or += with `accumulate`.
+template <typename T, typename Gradient>
 struct AttentionGradients {
   const AttentionShape& shape;
+  AttentionKeys keys;
   AttentionInputs<T> inputs;
   const T* dy;
   const T* y;
   const float* lse;
   int64_t lse_stride;  // between heads
-  T *dq, *dk, *dv;
+  Gradient* dq;
+  int64_t dq_stride;
+  Gradient *dk, *dv;
+  int64_t dkv_stride;
+  bool accumulate;
 };
 
 // A unit of the backward pass for one key/value head of a sequence: dq of query blocks
@@ -65,16 +86,15 @@ int64_t AttentionForwardScratch(int64_t num_keys, int64_t head_dim);
 int64_t AttentionBackwardScratch(int64_t num_keys, int64_t head_dim);
 
 // Computes units [begin, end); a unit is one block of queries of one of all batch * num_heads
-// heads. Token n of a sequence is at position past + n and sees keys up to it. lse may be null;
-// of two heads it is lse_stride apart.
-template <typename T>
-void AttentionForward(const AttentionInputs<T>& inputs, const AttentionShape& shape, int64_t past,
-                      int64_t begin, int64_t end, float* scratch, T* y, float* lse,
-                      int64_t lse_stride);
+// heads.
+template <typename T, typename Y>
+void AttentionForward(const AttentionInputs<T>& inputs, const AttentionShape& shape,
+                      const AttentionKeys& keys, int64_t begin, int64_t end, float* scratch,
+                      const AttentionOutputs<Y>& outputs);
 
-template <typename T>
-void AttentionBackward(const AttentionGradients<T>& gradients, const AttentionBackwardUnit& unit,
-                       float* scratch);
+template <typename T, typename Gradient>
+void AttentionBackward(const AttentionGradients<T, Gradient>& gradients,
+                       const AttentionBackwardUnit& unit, float* scratch);
 )
 // clang-format on
 

@@ -44,25 +44,31 @@ void RunForward(const Attention& x, int64_t past) {
   const AttentionInputs<float> inputs = {qkv + past * x.stride(), x.stride(), qkv + x.KeysAt(),
                                          qkv + x.ValuesAt(), x.stride()};
   const TestTensor scratch(DType::kF32, {AttentionForwardScratch(x.shape.seq_len, s.head_dim)});
-  AttentionForward(inputs, s, past, 0, s.batch * s.num_heads * NumAttentionBlocks(s.seq_len),
-                   scratch->data<float>(), x.y->data<float>() + past * x.y->dim(1),
-                   past == 0 ? x.lse->data<float>() : nullptr, s.seq_len);
+  const AttentionOutputs<float> outputs = {x.y->data<float>() + past * x.y->dim(1),
+                                           past == 0 ? x.lse->data<float>() : nullptr, s.seq_len};
+  AttentionForward(inputs, s, {past, x.shape.seq_len}, 0,
+                   s.batch * s.num_heads * NumAttentionBlocks(s.seq_len), scratch->data<float>(),
+                   outputs);
 }
 
 void RunBackward(const Attention& x) {
   const AttentionShape& s = x.shape;
   const float* qkv = x.qkv->data<float>();
   float* dqkv = x.dqkv->data<float>();
-  const AttentionGradients<float> gradients = {
+  const AttentionGradients<float, float> gradients = {
       .shape = s,
+      .keys = {0, s.seq_len},
       .inputs = {qkv, x.stride(), qkv + x.KeysAt(), qkv + x.ValuesAt(), x.stride()},
       .dy = x.dy->data<float>(),
       .y = x.y->data<float>(),
       .lse = x.lse->data<float>(),
       .lse_stride = s.seq_len,
       .dq = dqkv,
+      .dq_stride = x.stride(),
       .dk = dqkv + x.KeysAt(),
-      .dv = dqkv + x.ValuesAt()};
+      .dv = dqkv + x.ValuesAt(),
+      .dkv_stride = x.stride(),
+      .accumulate = false};
   const TestTensor scratch(DType::kF32, {AttentionBackwardScratch(s.seq_len, s.head_dim)});
   const int64_t blocks = NumAttentionBlocks(s.seq_len);
   for (int64_t head = 0; head < s.batch * s.num_kv_heads; ++head) {

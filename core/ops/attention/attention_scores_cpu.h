@@ -28,10 +28,11 @@ struct KeyColumns {
 };
 
 // The columns of the block of keys at `key` that any of `rows` queries from `position` on sees, in
-// whole vectors. `count` is not above 0 if there are none.
-STRAKE_INLINE KeyColumns SeenColumns(const AttentionShape& shape, int64_t block, int64_t position,
-                                     int64_t rows, int64_t key) {
-  const int64_t end = Min(block, (position + rows - key + kLanes - 1) & -kLanes);
+// whole vectors; there are `num_keys` keys. `count` is not above 0 if there are none.
+STRAKE_INLINE KeyColumns SeenColumns(const AttentionShape& shape, int64_t num_keys, int64_t block,
+                                     int64_t position, int64_t rows, int64_t key) {
+  const int64_t seen = Min(position + rows, num_keys) - key;
+  const int64_t end = Min(block, (seen + kLanes - 1) & -kLanes);
   if (shape.window == 0) return {0, end};
   const int64_t begin = Max(0, (shape.FirstKey(position) - key) & -kLanes);
   return {begin, end - begin};
@@ -41,18 +42,29 @@ STRAKE_INLINE KeyColumns SeenColumns(const AttentionShape& shape, int64_t block,
 enum class Hidden { kNone, kLast, kBoth };
 
 // For columns of which the first is `key`, and `rows` queries.
-STRAKE_INLINE Hidden HiddenEnds(const AttentionShape& shape, int64_t position, int64_t rows,
-                                int64_t key, int64_t count) {
+STRAKE_INLINE Hidden HiddenEnds(const AttentionShape& shape, int64_t num_keys, int64_t position,
+                                int64_t rows, int64_t key, int64_t count) {
   if (shape.FirstKey(position + rows - 1) > key) return Hidden::kBoth;
-  return position < key + count - 1 ? Hidden::kLast : Hidden::kNone;
+  return Min(position + 1, num_keys) < key + count ? Hidden::kLast : Hidden::kNone;
 }
 
-// `value` in lanes that a query sees, `other` in the rest. It sees none from lane `end` on and,
-// with kBoth, no more than `window` before that.
+// The keys of a row of scores that a query sees, as columns: none from `end` on, which its own
+// position and the last key give, and with a window none before `begin`.
+struct SeenOfRow {
+  int64_t begin, end;
+};
+
+// For the query at `position`, and columns of which the first is `key`.
+STRAKE_INLINE SeenOfRow SeenBy(const AttentionShape& shape, int64_t num_keys, int64_t position,
+                               int64_t key) {
+  return {position + 1 - shape.window - key, Min(position + 1, num_keys) - key};
+}
+
+// `value` in the lanes, from column j on, that a query sees, `other` in the rest.
 template <Hidden kHidden>
-STRAKE_INLINE Vec WhereSeen(int64_t end, int64_t window, Vec value, Vec other) {
-  if constexpr (kHidden == Hidden::kBoth) value = FirstLanes<true>(end - window, other, value);
-  return FirstLanes<kHidden != Hidden::kNone>(end, value, other);
+STRAKE_INLINE Vec WhereSeen(const SeenOfRow& seen, int64_t j, Vec value, Vec other) {
+  if constexpr (kHidden == Hidden::kBoth) value = FirstLanes<true>(seen.begin - j, other, value);
+  return FirstLanes<kHidden != Hidden::kNone>(seen.end - j, value, other);
 }
 
 }  // namespace strake::cpu::STRAKE_CPU_ISA

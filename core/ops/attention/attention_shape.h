@@ -2,6 +2,7 @@
 #ifndef STRAKE_CORE_OPS_ATTENTION_ATTENTION_SHAPE_H_
 #define STRAKE_CORE_OPS_ATTENTION_ATTENTION_SHAPE_H_
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 
@@ -24,9 +25,20 @@ struct AttentionShape {
   }
 
   // The number of pairs of a query and a key that it sees, in one head of one sequence.
-  double NumPairs() const {
-    const double tokens = seq_len, seen = window == 0 || window > seq_len ? seq_len : window;
-    return seen * (tokens - seen) + seen * (seen + 1) / 2;
+  double NumPairs() const { return NumPairs(seq_len, 0, seq_len); }
+  // The same of queries from position `past` on, each of which sees at least one of the sequence's
+  // first `num_keys` keys, and none behind them.
+  double NumPairs(int64_t num_queries, int64_t past, int64_t num_keys) const {
+    // The sum of min(position + 1, most) over the queries.
+    const auto sum = [&](double most) {
+      const auto before = [&](double end) {
+        const double seen = std::min(end, most);
+        return seen * (end - seen) + seen * (seen + 1) / 2;
+      };
+      return before(past + num_queries) - before(past);
+    };
+    const double end = past + num_queries;
+    return sum(num_keys) - (sum(end) - sum(window == 0 ? end : window));
   }
 
   // These two are inlined, because the CPU's kernels call them (core/ops/cpu/isa.h).

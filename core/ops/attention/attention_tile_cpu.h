@@ -80,13 +80,17 @@ inline void PackRows(const T* from, int64_t stride, int64_t rows, int64_t column
   Fill(to, (padded_rows - rows) * padded_columns, 0);
 }
 
-// The reverse copy: rows of `columns` elements times `scale`, from rows of `padded_columns`.
+// The reverse copy: rows of `columns` elements times `scale`, from rows of `padded_columns`. With
+// `accumulate`, adds to the rows.
 template <typename T>
 inline void UnpackRows(const float* from, int64_t padded_columns, int64_t rows, int64_t columns,
-                       float scale, T* to, int64_t stride) {
+                       float scale, T* to, int64_t stride, bool accumulate = false) {
   for (int64_t r = 0; r < rows; ++r, from += padded_columns, to += stride) {
-    ForEachVector(columns,
-                  [&](int64_t c, auto part) { Store(Load(from + c) * scale, to + c, part); });
+    ForEachVector(columns, [&](int64_t c, auto part) {
+      Vec x = Load(from + c) * scale;
+      if (accumulate) x += Load(to + c, part);
+      Store(x, to + c, part);
+    });
   }
 }
 

@@ -367,15 +367,19 @@ absl::Status CausalAttentionBackward(const Context& ctx, const Tensor& dy, const
   const bool done = RunCpuKernels("causal_attention", ctx, qkv.dtype(), [&]<typename T>() {
     const FusedHeads heads(shape);
     T* dx = dqkv.data<T>();
-    const cpu::AttentionGradients<T> gradients = {.shape = shape,
-                                                  .inputs = Inputs<T>(qkv, shape),
-                                                  .dy = dy.data<T>(),
-                                                  .y = y.data<T>(),
-                                                  .lse = lse.data<float>(),
-                                                  .lse_stride = shape.seq_len,
-                                                  .dq = dx,
-                                                  .dk = dx + heads.k,
-                                                  .dv = dx + heads.v};
+    const cpu::AttentionGradients<T, T> gradients = {.shape = shape,
+                                                     .keys = {0, shape.seq_len},
+                                                     .inputs = Inputs<T>(qkv, shape),
+                                                     .dy = dy.data<T>(),
+                                                     .y = y.data<T>(),
+                                                     .lse = lse.data<float>(),
+                                                     .lse_stride = shape.seq_len,
+                                                     .dq = dx,
+                                                     .dq_stride = heads.stride,
+                                                     .dk = dx + heads.k,
+                                                     .dv = dx + heads.v,
+                                                     .dkv_stride = heads.stride,
+                                                     .accumulate = false};
     cpu::CausalAttentionBackward(ctx.team(), gradients, scratch.data<float>(), documents.lengths);
   });
   if (done) return absl::OkStatus();

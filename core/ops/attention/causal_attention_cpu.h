@@ -1,6 +1,5 @@
 // Causal attention of f32 and bf16 on the threads of a team. See
-// core/ops/attention/causal_attention.h; here the queries may begin at a later position than the
-// keys.
+// core/ops/attention/causal_attention.h and partial_attention.h.
 #ifndef STRAKE_CORE_OPS_ATTENTION_CAUSAL_ATTENTION_CPU_H_
 #define STRAKE_CORE_OPS_ATTENTION_CAUSAL_ATTENTION_CPU_H_
 
@@ -9,6 +8,7 @@
 #include "absl/types/span.h"
 #include "core/base/thread_team.h"
 #include "core/ops/attention/attention_kernel_cpu.h"
+#include "core/ops/attention/attention_segment.h"
 #include "core/ops/attention/attention_shape.h"
 
 namespace strake::cpu {
@@ -26,10 +26,24 @@ void CausalAttentionForward(ThreadTeam& team, const AttentionInputs<T>& inputs,
                             const AttentionShape& shape, int64_t past, float* scratch, T* y,
                             float* lse, absl::Span<const int64_t> lengths = {});
 
-// `scratch` as in the forward pass; past is 0.
+// `scratch` as in the forward pass. Of `gradients`, past is 0 and there are T keys.
 template <typename T>
-void CausalAttentionBackward(ThreadTeam& team, const AttentionGradients<T>& gradients,
+void CausalAttentionBackward(ThreadTeam& team, const AttentionGradients<T, T>& gradients,
                              float* scratch, absl::Span<const int64_t> lengths = {});
+
+// The same of segments, in ascending order, none of which has more than `max_keys` keys. `scratch`
+// is for so many. Changes no rows of other queries.
+template <typename T, typename Y>
+void SegmentedAttentionForward(ThreadTeam& team, const AttentionInputs<T>& inputs,
+                               const AttentionShape& shape,
+                               absl::Span<const AttentionSegment> segments, int64_t max_keys,
+                               float* scratch, const AttentionOutputs<Y>& outputs);
+
+// Of `gradients`, `keys` are not read. No two segments share a key.
+template <typename T, typename Gradient>
+void SegmentedAttentionBackward(ThreadTeam& team, const AttentionGradients<T, Gradient>& gradients,
+                                absl::Span<const AttentionSegment> segments, int64_t max_keys,
+                                float* scratch);
 
 }  // namespace strake::cpu
 
