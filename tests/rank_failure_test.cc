@@ -23,6 +23,7 @@
 #include "gtest/gtest.h"
 #include "models/families/llama.h"
 #include "models/initialize.h"
+#include "parallel/comm/testing/faulty_communicator.h"
 #include "parallel/mesh/run_on_threads.h"
 #include "parallel/pipeline/schedule.h"
 #include "train/engine/engine.h"
@@ -30,7 +31,13 @@
 namespace strake {
 namespace {
 
+using testing::Fault;
+using testing::FaultPlan;
+using testing::FaultyCommunicator;
+using testing::InjectedError;
+using testing::Numbered;
 using testing::SetElement;
+using testing::Stops;
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
@@ -42,108 +49,11 @@ constexpr seconds kSlack(30);
 constexpr seconds kLongTimeout(60);
 constexpr int kTrialsAtOnce = 64;
 
-enum class Fault { kNone, kErrorBefore, kErrorInside, kStopBefore, kStopInside };
-
-bool Stops(Fault fault) { return fault == Fault::kStopBefore || fault == Fault::kStopInside; }
-
-absl::Status InjectedError() { return absl::DataLossError("a torn page"); }
-
-// What has numbers of its own: the collectives of a group, and its messages in each direction.
-std::string Numbered(const std::string& axis, const std::string& collective) {
-  return axis + (collective == "send" || collective == "recv" ? ", " + collective : "");
-}
-
 // What the other side of a call does.
 std::string OtherSideOf(const std::string& collective) {
   if (collective == "send") return "recv";
   return collective == "recv" ? "send" : collective;
 }
-
-// The fault of one rank in its collective or message number `at`, counted over all its groups.
-struct FaultPlan {
-  Fault fault = Fault::kNone;
-  int64_t at = -1;
-  std::function<void()> stop = [] {};  // returns when the other ranks have ended
-  int64_t num_started = 0;
-  bool happened = false;
-  std::string axis = "";                           // where it happened
-  std::map<std::string, int64_t> num_joined = {};  // by Numbered()
-  std::map<std::string, int64_t> num_joined_at_stop = {};
-};
-
-// A group that works like `inner` until the fault.
-class FaultyCommunicator : public Communicator {
- public:
-  FaultyCommunicator(Communicator& inner, FaultPlan* plan)
-      : Communicator(inner.rank(), inner.size(), inner.options()), inner_(inner), plan_(plan) {}
-  FaultyCommunicator(std::unique_ptr<Communicator> inner, FaultPlan* plan)
-      : FaultyCommunicator(*inner, plan) {
-    owned_ = std::move(inner);
-  }
-
-  void Abort(const absl::Status& cause) override { inner_.Abort(cause); }
-  void StartMessages() override { inner_.StartMessages(); }
-
- protected:
-  std::function<absl::Status()> Start(CollectiveCall call) override {
-    const bool here = size() > 1 && plan_->num_started++ == plan_->at;
-    plan_->happened = plan_->happened || here;
-    if (here) plan_->axis = axis();
-    // A rank that fails joins no further collective.
-    if (plan_->happened && plan_->fault == Fault::kErrorBefore) return InjectedError;
-    const Fault fault = here ? plan_->fault : Fault::kNone;
-    if (fault == Fault::kStopBefore) plan_->stop();
-    const auto pending = std::make_shared<Pending<Tensor>>(Forward(call));
-    ++plan_->num_joined[Numbered(axis(), CollectiveName(call.kind))];
-    if (fault == Fault::kErrorInside) return [pending] { return InjectedError(); };
-    if (fault == Fault::kStopInside) {
-      return [pending, plan = plan_] {
-        plan->stop();
-        return pending->Wait().status();
-      };
-    }
-    return [pending] { return pending->Wait().status(); };
-  }
-
-  absl::StatusOr<std::unique_ptr<Communicator>> SplitGroup(CollectiveCall call,
-                                                           CommunicatorOptions options) override {
-    STRAKE_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> group,
-                            inner_.Split(call.color, call.key, options.axis, call.site));
-    ++plan_->num_joined[axis()];
-    return std::make_unique<FaultyCommunicator>(std::move(group), plan_);
-  }
-
- private:
-  Pending<Tensor> Forward(const CollectiveCall& call) {
-    const auto tensor = [&](const void* buffer, int64_t count) {
-      return Tensor(const_cast<void*>(buffer), call.dtype, {count});
-    };
-    const Tensor input = tensor(call.input, call.count), output = tensor(call.output, call.count);
-    switch (call.kind) {
-      case CollectiveKind::kAllReduceSum:
-        return inner_.AllReduceSum(output, call.site);
-      case CollectiveKind::kAllReduceMax:
-        return inner_.AllReduceMax(output, call.site);
-      case CollectiveKind::kReduceScatterSum:
-        return inner_.ReduceScatterSum(input, tensor(call.output, call.counts[rank()]), call.counts,
-                                       call.site);
-      case CollectiveKind::kAllGather:
-        return inner_.AllGather(tensor(call.input, call.counts[rank()]), output, call.counts,
-                                call.site);
-      case CollectiveKind::kSend:
-        return inner_.Send(input, call.peer, call.site);
-      case CollectiveKind::kRecv:
-        return inner_.Recv(output, call.peer, call.site);
-      default:
-        CHECK(false) << "no collective of a training step: " << call.ToString();
-        return Tensor();
-    }
-  }
-
-  std::unique_ptr<Communicator> owned_;
-  Communicator& inner_;
-  FaultPlan* const plan_;
-};
 
 Mesh FaultyMesh(const Mesh& mesh, FaultPlan* plan) {
   std::array<std::unique_ptr<Communicator>, kNumMeshAxes> groups;
