@@ -56,7 +56,8 @@ Mesh WrapGroups(const Mesh& mesh,
   for (int i = 0; i < kNumMeshAxes; ++i) {
     groups[i] = wrap(mesh.communicator(static_cast<MeshAxis>(i)));
   }
-  return Mesh(mesh.sizes(), mesh.rank(), std::move(groups));
+  return Mesh(mesh.sizes(), mesh.rank(), std::move(groups),
+              mesh.sizes().cp > 1 ? wrap(mesh.gradient_group()) : nullptr);
 }
 
 }  // namespace strake::testing

@@ -56,12 +56,15 @@ std::string OtherSideOf(const std::string& collective) {
 }
 
 Mesh FaultyMesh(const Mesh& mesh, FaultPlan* plan) {
+  const auto wrap = [plan](Communicator& group) {
+    return std::make_unique<FaultyCommunicator>(group, plan);
+  };
   std::array<std::unique_ptr<Communicator>, kNumMeshAxes> groups;
   for (int i = 0; i < kNumMeshAxes; ++i) {
-    groups[i] =
-        std::make_unique<FaultyCommunicator>(mesh.communicator(static_cast<MeshAxis>(i)), plan);
+    groups[i] = wrap(mesh.communicator(static_cast<MeshAxis>(i)));
   }
-  return Mesh(mesh.sizes(), mesh.rank(), std::move(groups));
+  return Mesh(mesh.sizes(), mesh.rank(), std::move(groups),
+              mesh.sizes().cp > 1 ? wrap(mesh.gradient_group()) : nullptr);
 }
 
 struct Layout {

@@ -165,9 +165,7 @@ absl::Status ProfileOnCuda(const BenchmarkConfig& config, BenchmarkSteps& steps,
   std::vector<std::shared_ptr<CollectiveTiming>> timings;
   const auto observe = [&](OpProfile* ops, std::vector<std::shared_ptr<CollectiveTiming>>* calls) {
     engine.context().set_profile(ops);
-    for (const MeshAxis axis : kMeshAxes) {
-      engine.mesh().communicator(axis).set_timings(calls);
-    }
+    for (Communicator* group : engine.mesh().communicators()) group->set_timings(calls);
   };
   observe(&profile, &timings);
   for (int64_t i = 1; i <= kProfiledGpuSteps; ++i) {

@@ -12,6 +12,11 @@
 #include "parallel/comm/single_rank_communicator.h"
 
 namespace strake {
+namespace {
+
+constexpr const char* kGradientGroupName = "dp_cp";
+
+}  // namespace
 
 const char* MeshAxisName(MeshAxis axis) {
   static constexpr const char* kNames[kNumMeshAxes] = {"dp", "pp", "cp", "tp"};
@@ -55,6 +60,12 @@ int FirstRankOfStage(const MeshVector& sizes, int stage) {
   return RankOf(sizes, {.dp = 0, .pp = stage, .cp = 0, .tp = 0});
 }
 
+int GradientGroupSize(const MeshVector& sizes) { return sizes.dp * sizes.cp; }
+
+int GradientGroupRank(const MeshVector& sizes, const MeshVector& at) {
+  return at.dp * sizes.cp + at.cp;
+}
+
 Mesh Mesh::SingleRank() {
   std::array<std::unique_ptr<Communicator>, kNumMeshAxes> communicators;
   for (auto& communicator : communicators) {
@@ -71,7 +82,12 @@ Mesh Mesh::DryRun(const MeshVector& sizes, int rank, OpRecorder* recorder) {
     communicators[i] =
         std::make_unique<DryRunCommunicator>(at[axis], sizes[axis], MeshAxisName(axis), recorder);
   }
-  return Mesh(sizes, rank, std::move(communicators));
+  std::unique_ptr<Communicator> gradient_group;
+  if (sizes.cp > 1) {
+    gradient_group = std::make_unique<DryRunCommunicator>(
+        GradientGroupRank(sizes, at), GradientGroupSize(sizes), kGradientGroupName, recorder);
+  }
+  return Mesh(sizes, rank, std::move(communicators), std::move(gradient_group));
 }
 
 absl::StatusOr<Mesh> Mesh::Create(const MeshVector& sizes, Communicator& world) {
@@ -105,12 +121,22 @@ absl::StatusOr<Mesh> Mesh::Create(const MeshVector& sizes, Communicator& world) 
     STRAKE_ASSIGN_OR_RETURN(communicators[i],
                             world.Split(RankOf(sizes, first), at[axis], MeshAxisName(axis)));
   }
-  return Mesh(sizes, world.rank(), std::move(communicators));
+  std::unique_ptr<Communicator> gradient_group;
+  if (sizes.cp > 1) {
+    const int first = RankOf(sizes, {.dp = 0, .pp = at.pp, .cp = 0, .tp = at.tp});
+    STRAKE_ASSIGN_OR_RETURN(gradient_group,
+                            world.Split(first, GradientGroupRank(sizes, at), kGradientGroupName));
+  }
+  return Mesh(sizes, world.rank(), std::move(communicators), std::move(gradient_group));
 }
 
 Mesh::Mesh(const MeshVector& sizes, int rank,
-           std::array<std::unique_ptr<Communicator>, kNumMeshAxes> communicators)
-    : sizes_(sizes), rank_(rank), communicators_(std::move(communicators)) {
+           std::array<std::unique_ptr<Communicator>, kNumMeshAxes> communicators,
+           std::unique_ptr<Communicator> gradient_group)
+    : sizes_(sizes),
+      rank_(rank),
+      communicators_(std::move(communicators)),
+      gradient_group_(std::move(gradient_group)) {
   const MeshVector at = coordinates();
   for (int i = 0; i < kNumMeshAxes; ++i) {
     const auto axis = static_cast<MeshAxis>(i);
@@ -119,6 +145,19 @@ Mesh::Mesh(const MeshVector& sizes, int rank,
         << "[mesh] the " << MeshAxisName(axis) << " communicator is rank " << group.rank() << " of "
         << group.size() << " at coordinates " << at.ToString() << " in sizes " << sizes.ToString();
   }
+  const Communicator& gradients = this->gradient_group();
+  CHECK((gradient_group_ != nullptr) == (sizes.cp > 1) &&
+        gradients.size() == GradientGroupSize(sizes) &&
+        gradients.rank() == GradientGroupRank(sizes, at))
+      << "[mesh] the gradient group is rank " << gradients.rank() << " of " << gradients.size()
+      << " at coordinates " << at.ToString() << " in sizes " << sizes.ToString();
+}
+
+std::vector<Communicator*> Mesh::communicators() const {
+  std::vector<Communicator*> all;
+  for (const auto& communicator : communicators_) all.push_back(communicator.get());
+  if (gradient_group_ != nullptr) all.push_back(gradient_group_.get());
+  return all;
 }
 
 }  // namespace strake

@@ -10,6 +10,7 @@
 #include <array>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "core/cuda/stream.h"
@@ -44,6 +45,9 @@ int RankOf(const MeshVector& sizes, const MeshVector& coordinates);
 MeshVector CoordinatesOf(const MeshVector& sizes, int rank);
 // The rank of a pipeline stage whose other coordinates are 0.
 int FirstRankOfStage(const MeshVector& sizes, int stage);
+// Mesh::gradient_group()'s size, and the rank in it of the coordinates.
+int GradientGroupSize(const MeshVector& sizes);
+int GradientGroupRank(const MeshVector& sizes, const MeshVector& coordinates);
 
 // One rank's view of the mesh.
 class Mesh {
@@ -55,16 +59,18 @@ class Mesh {
   // be null and must outlive the mesh.
   static Mesh DryRun(const MeshVector& sizes, int rank, OpRecorder* recorder);
 
-  // Splits `world`, whose ranks become the mesh's, once per axis. Every rank of `world` calls it;
+  // Splits `world`, whose ranks become the mesh's, once per group. Every rank of `world` calls it;
   // `world` may be destroyed afterwards. InvalidArgument, with both numbers, where the number of
   // its ranks is not the product of the sizes, and where a rank was given other sizes than rank 0;
   // else the error of a collective.
   static absl::StatusOr<Mesh> Create(const MeshVector& sizes, Communicator& world);
 
   // `communicators`, by MeshAxis: each joins the ranks that differ from this one in that coordinate
-  // alone, in its order. CHECKs that their ranks and sizes agree with the mesh.
+  // alone, in its order. `gradient_group` is null with one cp rank. CHECKs that their ranks and
+  // sizes agree with the mesh.
   Mesh(const MeshVector& sizes, int rank,
-       std::array<std::unique_ptr<Communicator>, kNumMeshAxes> communicators);
+       std::array<std::unique_ptr<Communicator>, kNumMeshAxes> communicators,
+       std::unique_ptr<Communicator> gradient_group = nullptr);
 
   const MeshVector& sizes() const { return sizes_; }
   int num_ranks() const { return NumRanks(sizes_); }
@@ -74,15 +80,26 @@ class Mesh {
     return *communicators_[static_cast<int>(axis)];
   }
 
-  // Binds the stream to every axis, as Communicator::BindCudaStream().
+  // The ranks that hold the same weights and sum their gradients: they differ in dp and cp alone,
+  // and are in the order dp * CP + cp. With one cp rank it is the dp communicator, else a group of
+  // its own, "dp_cp".
+  Communicator& gradient_group() const {
+    return gradient_group_ != nullptr ? *gradient_group_ : communicator(MeshAxis::kDp);
+  }
+
+  // All groups, each once: those of the axes, then the gradient group.
+  std::vector<Communicator*> communicators() const;
+
+  // Binds the stream to every group, as Communicator::BindCudaStream().
   void BindCudaStream(CudaStream stream) const {
-    for (const auto& communicator : communicators_) communicator->BindCudaStream(stream);
+    for (Communicator* communicator : communicators()) communicator->BindCudaStream(stream);
   }
 
  private:
   MeshVector sizes_;
   int rank_;
   std::array<std::unique_ptr<Communicator>, kNumMeshAxes> communicators_;
+  std::unique_ptr<Communicator> gradient_group_;  // of several cp ranks
 };
 
 }  // namespace strake

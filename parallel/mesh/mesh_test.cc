@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "gtest/gtest.h"
+#include "parallel/comm/dry_run_communicator.h"
 #include "parallel/comm/single_rank_communicator.h"
 
 namespace strake {
@@ -28,6 +29,26 @@ TEST(MeshTest, CoordinatesInvertRanks) {
       EXPECT_EQ(RankOf(sizes, CoordinatesOf(sizes, rank)), rank) << sizes.ToString();
     }
   }
+}
+
+TEST(MeshTest, GradientGroupOfRanksCountsDpAndCp) {
+  const MeshVector sizes{.dp = 2, .pp = 3, .cp = 4, .tp = 5};
+  EXPECT_EQ(GradientGroupSize(sizes), 8);
+  EXPECT_EQ(GradientGroupRank(sizes, {0, 2, 3, 4}), 3);
+  EXPECT_EQ(GradientGroupRank(sizes, {1, 2, 0, 4}), 4);
+  EXPECT_EQ(GradientGroupRank(sizes, {1, 0, 3, 0}), 7);
+}
+
+TEST(MeshTest, DryRunHasTheGradientGroup) {
+  const Mesh mesh = Mesh::DryRun({.dp = 2, .pp = 1, .cp = 3, .tp = 2}, 11, /*recorder=*/nullptr);
+  EXPECT_EQ(mesh.gradient_group().size(), 6);
+  EXPECT_EQ(mesh.gradient_group().rank(), 5);
+  EXPECT_EQ(mesh.gradient_group().axis(), "dp_cp");
+  EXPECT_TRUE(mesh.gradient_group().dry_run());
+  EXPECT_EQ(mesh.communicators().size(), kNumMeshAxes + 1);
+  const Mesh without = Mesh::DryRun({.dp = 2, .pp = 1, .cp = 1, .tp = 2}, 3, /*recorder=*/nullptr);
+  EXPECT_EQ(&without.gradient_group(), &without.communicator(MeshAxis::kDp));
+  EXPECT_EQ(without.communicators().size(), kNumMeshAxes);
 }
 
 TEST(MeshTest, SingleRank) {
@@ -62,6 +83,17 @@ TEST(MeshDeathTest, CommunicatorsAgreeWithTheSizes) {
   }
   EXPECT_DEATH(Mesh({1, 1, 1, 2}, 1, std::move(communicators)),
                "the tp communicator is rank 0 of 1 at coordinates dp 0, pp 0, cp 0, tp 1");
+}
+
+TEST(MeshDeathTest, SeveralCpRanksHaveAGradientGroup) {
+  std::array<std::unique_ptr<Communicator>, kNumMeshAxes> communicators;
+  for (int i = 0; i < kNumMeshAxes; ++i) {
+    communicators[i] = std::make_unique<DryRunCommunicator>(
+        0, static_cast<MeshAxis>(i) == MeshAxis::kCp ? 2 : 1, "axis", /*recorder=*/nullptr);
+  }
+  EXPECT_DEATH(Mesh({1, 1, 2, 1}, 0, std::move(communicators)),
+               "the gradient group is rank 0 of 1 at coordinates dp 0, pp 0, cp 0, tp 0 in sizes "
+               "dp 1, pp 1, cp 2, tp 1");
 }
 
 }  // namespace

@@ -19,6 +19,18 @@ namespace {
 
 using ::testing::HasSubstr;
 
+// The mesh's ranks of a group, in its order.
+absl::StatusOr<std::vector<int32_t>> RanksOf(Communicator& group, const Mesh& mesh) {
+  std::vector<int32_t> ranks(group.size());
+  int32_t rank = mesh.rank();
+  STRAKE_RETURN_IF_ERROR(group
+                             .AllGather(Tensor(&rank, DType::kI32, {1}),
+                                        Tensor(ranks.data(), DType::kI32, {group.size()}))
+                             .Wait()
+                             .status());
+  return ranks;
+}
+
 TEST(RunOnThreadsTest, EachAxisJoinsTheRanksThatDifferInItAlone) {
   const MeshVector sizes{.dp = 3, .pp = 1, .cp = 2, .tp = 2};
   std::mutex mutex;
@@ -28,13 +40,7 @@ TEST(RunOnThreadsTest, EachAxisJoinsTheRanksThatDifferInItAlone) {
         for (const MeshAxis axis : kMeshAxes) {
           Communicator& group = mesh.communicator(axis);
           EXPECT_EQ(group.axis(), MeshAxisName(axis));
-          std::vector<int32_t> ranks(group.size());
-          int32_t rank = mesh.rank();
-          STRAKE_RETURN_IF_ERROR(group
-                                     .AllGather(Tensor(&rank, DType::kI32, {1}),
-                                                Tensor(ranks.data(), DType::kI32, {group.size()}))
-                                     .Wait()
-                                     .status());
+          STRAKE_ASSIGN_OR_RETURN(const std::vector<int32_t> ranks, RanksOf(group, mesh));
           MeshVector at = mesh.coordinates();
           int* const coordinates[kNumMeshAxes] = {&at.dp, &at.pp, &at.cp, &at.tp};
           for (int i = 0; i < group.size(); ++i) {
@@ -48,6 +54,25 @@ TEST(RunOnThreadsTest, EachAxisJoinsTheRanksThatDifferInItAlone) {
       });
   EXPECT_TRUE(status.ok()) << status;
   EXPECT_EQ(seen.size(), 12);
+}
+
+TEST(RunOnThreadsTest, GradientGroupJoinsTheRanksThatDifferInDpAndCp) {
+  for (const MeshVector& sizes : {MeshVector{1, 1, 2, 1}, MeshVector{2, 1, 2, 1},
+                                  MeshVector{3, 2, 2, 2}, MeshVector{2, 2, 1, 2}}) {
+    const auto body = [&](const Mesh& mesh) -> absl::Status {
+      Communicator& group = mesh.gradient_group();
+      EXPECT_EQ(group.axis(), sizes.cp > 1 ? "dp_cp" : "dp");
+      STRAKE_ASSIGN_OR_RETURN(const std::vector<int32_t> ranks, RanksOf(group, mesh));
+      std::vector<int32_t> expected;
+      MeshVector at = mesh.coordinates();
+      for (at.dp = 0; at.dp < sizes.dp; ++at.dp) {
+        for (at.cp = 0; at.cp < sizes.cp; ++at.cp) expected.push_back(RankOf(sizes, at));
+      }
+      EXPECT_EQ(ranks, expected) << sizes.ToString();
+      return absl::OkStatus();
+    };
+    EXPECT_EQ(RunOnThreads(sizes, {.check = true}, body), absl::OkStatus()) << sizes.ToString();
+  }
 }
 
 TEST(RunOnThreadsTest, ReturnsTheCauseAndEndsTheOthers) {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <iterator>
 #include <numeric>
 #include <optional>
 #include <string>
@@ -28,8 +27,9 @@ namespace strake {
 namespace {
 
 bool CanBeCaptured(const Mesh& mesh) {
-  return std::all_of(std::begin(kMeshAxes), std::end(kMeshAxes),
-                     [&](MeshAxis axis) { return mesh.communicator(axis).CanBeCaptured(); });
+  const std::vector<Communicator*> groups = mesh.communicators();
+  return std::all_of(groups.begin(), groups.end(),
+                     [](const Communicator* group) { return group->CanBeCaptured(); });
 }
 
 }  // namespace
@@ -535,9 +535,7 @@ absl::StatusOr<Engine::Agreement> Engine::Agree(bool stop, absl::Span<double> su
 
 void Engine::set_profile(OpProfile* profile) {
   context_->set_profile(profile);
-  for (const MeshAxis axis : kMeshAxes) {
-    mesh_->communicator(axis).set_profile(profile);
-  }
+  for (Communicator* group : mesh_->communicators()) group->set_profile(profile);
   if (Communicator* kv = partial_gradients_->kv_communicator()) kv->set_profile(profile);
   if (stage_ == nullptr) return;
   for (Communicator* link : stage_->links().communicators()) link->set_profile(profile);
@@ -545,9 +543,8 @@ void Engine::set_profile(OpProfile* profile) {
 
 std::vector<const Communicator*> Engine::communicators() const {
   std::vector<const Communicator*> groups;
-  for (const MeshAxis axis : kMeshAxes) {
-    const Communicator& group = mesh_->communicator(axis);
-    if (group.size() > 1) groups.push_back(&group);
+  for (const Communicator* group : mesh_->communicators()) {
+    if (group->size() > 1) groups.push_back(group);
   }
   if (const Communicator* kv = partial_gradients_->kv_communicator()) groups.push_back(kv);
   if (stage_ == nullptr) return groups;

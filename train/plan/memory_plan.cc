@@ -77,6 +77,7 @@ const MachineMemory& Dearest(const std::vector<MachineMemory>& machines) {
 size_t NcclBytes(const EngineOptions& options, const MeshVector& sizes, int stage) {
   size_t bytes = 0;
   for (const MeshAxis axis : kMeshAxes) bytes += NcclBufferBytes(sizes[axis]);
+  if (sizes.cp > 1) bytes += NcclBufferBytes(GradientGroupSize(sizes));
   // Ranks that hold the same key/value heads have a group of their own.
   const int holders = static_cast<int>(
       AttentionHeadShard(options.model.num_heads, options.model.num_kv_heads, sizes.tp, /*rank=*/0)
