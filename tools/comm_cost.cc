@@ -141,7 +141,7 @@ void PrintTable(const CommCostConfig& c, const CommCostOptions& cost, const Memo
               CollectiveName(row.collective),
               {row.calls, row.bytes, row.RingBytes(), row.Seconds(link)});
   }
-  for (const std::string axis : {"tp", "kv", "pp", "dp"}) {
+  for (const std::string axis : {"tp", "kv", "pp", "cp", "dp", "dp_cp"}) {
     const Total total = TotalOf(rows, axis, link);
     if (total.calls > 0) PrintLine("total", axis, "", "", total);
   }

@@ -98,18 +98,19 @@ ShardRange Overlap(const ParameterRecord& record, const ShardRange& range) {
   return {begin, std::max(begin, std::min(range.end - record.offset, n))};
 }
 
-// On dp rank 0: gathers the rank's part [part.shape] of the parameter, in `values` or in `memory`.
-absl::StatusOr<Tensor> GatherRanges(Communicator& dp, const ParameterRecord& part,
+// On the group's rank 0: gathers its part [part.shape] of the parameter, in `values` or in
+// `memory`.
+absl::StatusOr<Tensor> GatherRanges(Communicator& group, const ParameterRecord& part,
                                     absl::Span<const ShardRange> ranges, const Tensor& values,
                                     DeviceMemory* memory) {
   const ShardRange all{0, part.end()};
-  const ShardRange& range = ranges.empty() ? all : ranges[dp.rank()];
+  const ShardRange& range = ranges.empty() ? all : ranges[group.rank()];
   const ShardRange own = Overlap(part, range);
   const int64_t begin = part.offset - range.begin;
   const auto own_values = [&] { return values.Rows(begin + own.begin, begin + own.end); };
-  if (dp.rank() > 0) {
+  if (group.rank() > 0) {
     if (ranges.empty() || own.size() == 0) return Tensor();
-    STRAKE_RETURN_IF_ERROR(dp.Send(own_values(), 0).Wait().status());
+    STRAKE_RETURN_IF_ERROR(group.Send(own_values(), 0).Wait().status());
     return Tensor();
   }
   if (own.size() == part.num_elements()) return own_values().Reshape(part.shape());
@@ -119,10 +120,10 @@ absl::StatusOr<Tensor> GatherRanges(Communicator& dp, const ParameterRecord& par
     STRAKE_RETURN_IF_ERROR(CopyBlocking(own_values(), shard.Rows(own.begin, own.end)));
   }
   int64_t received = own.size();
-  for (int rank = 1; rank < dp.size(); ++rank) {
+  for (int rank = 1; rank < group.size(); ++rank) {
     const ShardRange theirs = Overlap(part, ranges[rank]);
     if (theirs.size() == 0) continue;
-    STRAKE_RETURN_IF_ERROR(dp.Recv(shard.Rows(theirs.begin, theirs.end), rank).Wait().status());
+    STRAKE_RETURN_IF_ERROR(group.Recv(shard.Rows(theirs.begin, theirs.end), rank).Wait().status());
     received += theirs.size();
   }
   CHECK_EQ(received, part.num_elements()) << "[gather_parameter] the ranges' elements of "
@@ -175,15 +176,15 @@ absl::StatusOr<Tensor> GatherOnStage(const Mesh& mesh,
                                      const ParameterRecord& whole,
                                      absl::Span<const ShardRange> ranges, const Tensor& values,
                                      DeviceMemory* memory) {
-  Communicator& dp = mesh.communicator(MeshAxis::kDp);
+  Communicator& group = mesh.gradient_group();
   Communicator& tp = mesh.communicator(MeshAxis::kTp);
-  CHECK(parts.size() == tp.size() && (ranges.empty() || ranges.size() == dp.size()))
+  CHECK(parts.size() == tp.size() && (ranges.empty() || ranges.size() == group.size()))
       << "[gather_parameter] " << parts.size() << " parts and " << ranges.size() << " ranges on "
       << mesh.sizes().ToString();
   DeviceMemory shard_memory;
   STRAKE_ASSIGN_OR_RETURN(const Tensor shard,
-                          GatherRanges(dp, *parts[tp.rank()], ranges, values, &shard_memory));
-  if (dp.rank() > 0) return Tensor();
+                          GatherRanges(group, *parts[tp.rank()], ranges, values, &shard_memory));
+  if (group.rank() > 0) return Tensor();
   if (tp.size() > 1) return GatherSlices(tp, parts, whole, shard, &shard_memory, memory);
   CHECK(shard.shape() == whole.shape())
       << "[gather_parameter] " << whole.name() << " " << shard.ToString() << ", whole "
@@ -200,7 +201,7 @@ absl::StatusOr<Tensor> GatherParameter(const Mesh& mesh, int stage,
                                        absl::Span<const ShardRange> ranges, const Tensor& values,
                                        DeviceMemory* memory) {
   Communicator& pp = mesh.communicator(MeshAxis::kPp);
-  CHECK(mesh.sizes().cp == 1 && 0 <= stage && stage < pp.size())
+  CHECK(0 <= stage && stage < pp.size())
       << "[gather_parameter] stage " << stage << " of " << mesh.sizes().ToString();
   for (const MeshAxis axis : kMeshAxes) {
     STRAKE_RETURN_IF_ERROR(mesh.communicator(axis).Barrier());

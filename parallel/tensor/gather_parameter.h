@@ -23,17 +23,17 @@ namespace strake {
 //           runs. The stage's first rank reads all of them, its others their own alone, and those
 //           of other stages none
 //   whole   the parameter of one rank without tensor parallelism
-//   ranges  by dp rank: the part of the index space that its `values` cover; together they cover
-//           the parameter once. Empty where each dp rank has all of it
+//   ranges  by rank of the gradient group: the part of the index space that its `values` cover;
+//           together they cover the parameter once. Empty where each rank has all of it
 //   values  [N], or [size of the rank's range]: an array over the rank's index space
 //
 // All ranks call it, for the same parameters in the same order, and none continues before all have
 // called it. So the time that rank 0 spends on one parameter, not on all of them, counts against
-// the others' timeout. First the dp ranks send their ranges to dp rank 0 (with `ranges` alone).
-// Then the tensor-parallel ranks that own a slice send it to rank 0, which then holds the whole
-// parameter and up to one rank's part. "Rank 0" is that of the stage, which then sends the
-// parameter to the mesh's. ResourceExhausted where there is no memory; else the
-// communicator's error. The mesh has no axis cp.
+// the others' timeout. First the ranks of each gradient group send their ranges to its rank 0 (with
+// `ranges` alone). Then the tensor-parallel ranks that own a slice send it to rank 0, which then
+// holds the whole parameter and up to one rank's part. "Rank 0" is that of the stage, which then
+// sends the parameter to the mesh's. ResourceExhausted where there is no memory; else the
+// communicator's error.
 absl::StatusOr<Tensor> GatherParameter(const Mesh& mesh, int stage,
                                        absl::Span<const ParameterRecord* const> parts,
                                        const ParameterRecord& whole,

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <memory>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "core/base/status_macros.h"
@@ -102,8 +103,11 @@ std::vector<ShardRange> Ranges(int64_t num_elements, int num_ranks, int64_t seed
 struct Layout {
   int tp, dp;
   int64_t num_kv_heads;
-  bool sharded;  // over dp
+  bool sharded;  // over the gradient group
   DType dtype = DType::kF32;
+  int cp = 1;
+
+  MeshVector sizes() const { return {.dp = dp, .pp = 1, .cp = cp, .tp = tp}; }
 };
 
 // Gathers every parameter on rank 0 and compares it there; counts the comparisons.
@@ -118,10 +122,11 @@ absl::Status GatherAll(const Layout& layout, int64_t seed, const Mesh& mesh, int
   const TensorBuffer local = LocalValues(own, at.tp, layout.dtype);
   Tensor values = local;
   std::vector<ShardRange> ranges;
+  const int rank_of_gradients = at.dp * layout.cp + at.cp;
   if (layout.sharded) {
-    ranges = Ranges(own.arena().num_elements(), layout.dp, seed);
-    values = values.Rows(ranges[at.dp].begin, ranges[at.dp].end);
-  } else if (at.dp > 0) {
+    ranges = Ranges(own.arena().num_elements(), layout.dp * layout.cp, seed);
+    values = values.Rows(ranges[rank_of_gradients].begin, ranges[rank_of_gradients].end);
+  } else if (rank_of_gradients > 0) {
     FillConstant(values, NAN);
   }
   DeviceMemory memory;
@@ -138,8 +143,8 @@ absl::Status GatherAll(const Layout& layout, int64_t seed, const Mesh& mesh, int
     const TensorBuffer expected(layout.dtype, record.shape());
     whole.shards(i).Slice(FullValues(whole, i, layout.dtype), 0, expected);
     EXPECT_TRUE(SameBits(gathered, expected))
-        << record.name() << ", tp " << layout.tp << ", dp " << layout.dp << ", kv "
-        << layout.num_kv_heads << ", sharded " << layout.sharded << ", seed " << seed;
+        << record.name() << ", tp " << layout.tp << ", dp " << layout.dp << ", cp " << layout.cp
+        << ", kv " << layout.num_kv_heads << ", sharded " << layout.sharded << ", seed " << seed;
     ++*num_compared;
   }
   return absl::OkStatus();
@@ -147,7 +152,7 @@ absl::Status GatherAll(const Layout& layout, int64_t seed, const Mesh& mesh, int
 
 void ExpectGathers(const Layout& layout, int64_t seed) {
   int num_compared = 0;
-  const absl::Status status = RunOnThreads({layout.dp, 1, 1, layout.tp}, {}, [&](const Mesh& mesh) {
+  const absl::Status status = RunOnThreads(layout.sizes(), {}, [&](const Mesh& mesh) {
     return GatherAll(layout, seed, mesh, &num_compared);
   });
   EXPECT_TRUE(status.ok()) << status;
@@ -169,6 +174,18 @@ TEST(GatherParameterTest, RangesMayEndAnywhere) {
       for (int64_t seed = 0; seed < 6; ++seed) {
         ExpectGathers({tp, dp, /*num_kv_heads=*/1, /*sharded=*/true}, seed);
       }
+    }
+  }
+}
+
+TEST(GatherParameterTest, ContextParallelRanksShareTheRanges) {
+  for (const auto& [dp, cp] : {std::pair{1, 2}, {2, 2}, {1, 3}, {3, 2}}) {
+    for (const int tp : {1, 2}) {
+      Layout layout = {tp, dp, /*num_kv_heads=*/1, /*sharded=*/false};
+      layout.cp = cp;
+      ExpectGathers(layout, 0);
+      layout.sharded = true;
+      for (int64_t seed = 0; seed < 6; ++seed) ExpectGathers(layout, seed);
     }
   }
 }

@@ -43,7 +43,7 @@ Engine::Engine(const EngineOptions& options, const Mesh& mesh)
   const bool lora = options_.model.lora.enabled();
   models_ = MakeStageModels(options_, mesh.sizes().pp, mesh.coordinates().pp, tp_,
                             lora ? &base_ : &parameters_, &parameters_);
-  PadBuckets(&parameters_, options_.dtype, mesh.sizes().dp, options_.gradients);
+  PadBuckets(&parameters_, options_.dtype, GradientGroupSize(mesh.sizes()), options_.gradients);
 }
 
 absl::Status Engine::UseCuda() {
@@ -70,9 +70,8 @@ absl::Status Engine::Allocate(const MemoryPlan& plan) {
   STRAKE_RETURN_IF_ERROR(parameters_.Allocate(
       options_.dtype, /*with_gradients=*/options_.gradients.zero < 2, options_.device));
   for (const auto& model : models_) STRAKE_RETURN_IF_ERROR(model->PlaceTables());
-  STRAKE_ASSIGN_OR_RETURN(reducer_,
-                          GradientReducer::Create(&parameters_, mesh_->communicator(MeshAxis::kDp),
-                                                  options_.gradients));
+  STRAKE_ASSIGN_OR_RETURN(
+      reducer_, GradientReducer::Create(&parameters_, mesh_->gradient_group(), options_.gradients));
   STRAKE_ASSIGN_OR_RETURN(partial_gradients_, PartialGradients::Create(parameters_, tp_));
   STRAKE_ASSIGN_OR_RETURN(AdamW optimizer, AdamW::Create(parameters_, grads()));
   optimizer_.emplace(std::move(optimizer));
@@ -126,8 +125,7 @@ void Engine::AllocateDryRun(OpRecorder* recorder) {
   base_.AllocateDryRun(options_.dtype, options_.device, /*with_gradients=*/false);
   parameters_.AllocateDryRun(options_.dtype, options_.device,
                              /*with_gradients=*/options_.gradients.zero < 2);
-  auto reducer =
-      GradientReducer::Create(&parameters_, mesh_->communicator(MeshAxis::kDp), options_.gradients);
+  auto reducer = GradientReducer::Create(&parameters_, mesh_->gradient_group(), options_.gradients);
   CHECK(reducer.ok()) << reducer.status();
   reducer_ = std::move(*reducer);
   auto partial_gradients = PartialGradients::Create(parameters_, tp_);
@@ -152,9 +150,9 @@ void Engine::MakeContext() {
   context_->set_deterministic(options_.deterministic);
   context_->set_on_grad_ready(
       [this](const Parameter& parameter) { reducer_->OnGradReady(*context_, parameter); });
-  Communicator& dp = mesh_->communicator(MeshAxis::kDp);
-  if (options_.gradients.zero == 0 || dp.size() == 1) return;
-  weight_gather_.emplace(parameters_, dp, options_.gradients);
+  Communicator& group = mesh_->gradient_group();
+  if (options_.gradients.zero == 0 || group.size() == 1) return;
+  weight_gather_.emplace(parameters_, group, options_.gradients);
   context_->set_on_will_read([this](const Parameter& parameter) {
     if (!weight_gather_->in_flight()) return;
     const OpTimer timer(context_->profile(), "all_gather", context_->pass());
@@ -187,8 +185,8 @@ MemoryPlan Engine::memory_plan() const {
   }
   return {.parameter_bytes =
               (base_.num_elements() + parameters_.num_elements()) * DTypeSize(options_.dtype),
-          .gradient_bytes =
-              GradientReducer::GradientBytes(parameters_, mesh_->sizes().dp, options_.gradients),
+          .gradient_bytes = GradientReducer::GradientBytes(
+              parameters_, GradientGroupSize(mesh_->sizes()), options_.gradients),
           .optimizer_bytes = AdamW::StateBytes(parameters_, optimizer_->size()),
           .activation_bytes = std::accumulate(arenas.begin(), arenas.end(), size_t{0}),
           .library_bytes = options_.device == Device::kCuda ? CublasLt::kWorkspaceBytes : 0,
@@ -308,6 +306,20 @@ absl::Span<const double> Engine::SequenceLosses() const {
   return {losses, static_cast<size_t>(num_sequences_)};
 }
 
+// The last stage has the losses, and context-parallel ranks each those of their tokens.
+absl::Status Engine::ShareSequenceLosses() {
+  if (options_.step_sequences == 0 || dry_run()) return absl::OkStatus();
+  double* const values = const_cast<double*>(SequenceLosses().data());
+  const Tensor losses(values, DType::kF64, {num_sequences_});
+  Communicator& cp = mesh_->communicator(MeshAxis::kCp);
+  Communicator& pp = mesh_->communicator(MeshAxis::kPp);
+  const int last_stage = pp.size() - 1;
+  if (cp.size() > 1 && pp.rank() == last_stage) {
+    STRAKE_RETURN_IF_ERROR(cp.AllReduceSum(losses).Wait().status());
+  }
+  return pp.size() > 1 ? pp.Broadcast(losses, last_stage).Wait().status() : absl::OkStatus();
+}
+
 absl::Status Engine::EvaluateLoss(const Tensor& tokens, const Tensor& targets,
                                   const Documents& documents) {
   CHECK(!weights_wait_) << "[engine] EvaluateLoss() before GatherWeights()";
@@ -357,7 +369,7 @@ absl::Status Engine::Enqueue(const TrainPass& pass) {
                                                pass.scale, &saved, DocumentsAt(pass.batch));
   if (!loss.ok()) {
     // The other ranks get this cause, and not that gathers were dropped.
-    if (pass.gather) mesh_->communicator(MeshAxis::kDp).Abort(loss.status());
+    if (pass.gather) mesh_->gradient_group().Abort(loss.status());
     return loss.status();
   }
   if (pass.gather) STRAKE_RETURN_IF_ERROR(weight_gather_->WaitForAll());
@@ -392,10 +404,9 @@ absl::Status Engine::Enqueue(const SumGradientsPass& /*pass*/) {
 
 absl::Status Engine::Enqueue(const UpdatePass& pass) {
   context_->set_pass(Pass::kOptimizer);
-  Communicator& dp = mesh_->communicator(MeshAxis::kDp);
   std::vector<Communicator*> owners_of_gradients = {&mesh_->communicator(MeshAxis::kTp),
                                                     &mesh_->communicator(MeshAxis::kPp)};
-  if (options_.gradients.zero > 0) owners_of_gradients.push_back(&dp);
+  if (options_.gradients.zero > 0) owners_of_gradients.push_back(&mesh_->gradient_group());
   if (cuda_ != nullptr) {
     STRAKE_RETURN_IF_ERROR(CopyToDevice(grad_scale_.raw(), host_scale_.data(),
                                         grad_scale_.num_bytes(), cuda_->stream()));
@@ -421,11 +432,10 @@ absl::StatusOr<double> Engine::Update(const AdamWStep& step, double clip_norm, d
   STRAKE_RETURN_IF_ERROR(RunPass(UpdatePass{.clip_norm = clip_norm}));
   in_step_ = false;
   STRAKE_ASSIGN_OR_RETURN(const double* values, StepValues());
-  if (has_stages()) STRAKE_RETURN_IF_ERROR(ShareSequenceLosses());
+  STRAKE_RETURN_IF_ERROR(ShareSequenceLosses());
   if (!std::isfinite(values[1])) return GradientError(values[0], values[1]);
   weights_wait_ = weight_gather_.has_value();
-  Communicator& dp = mesh_->communicator(MeshAxis::kDp);
-  if (dp.options().check) STRAKE_RETURN_IF_ERROR(CompareReplicas());
+  if (mesh_->gradient_group().options().check) STRAKE_RETURN_IF_ERROR(CompareReplicas());
   return values[1];
 }
 
@@ -449,9 +459,8 @@ ParameterArena& Engine::parameters() {
 // Any group, to wait for the GPU in. Groups fail together, so any group of more than one rank
 // detects a failure.
 Communicator& Engine::AnyGroup() const {
-  return mesh_->communicator(tp_.size() > 1 ? MeshAxis::kTp
-                             : has_stages() ? MeshAxis::kPp
-                                            : MeshAxis::kDp);
+  if (tp_.size() > 1) return mesh_->communicator(MeshAxis::kTp);
+  return has_stages() ? mesh_->communicator(MeshAxis::kPp) : mesh_->gradient_group();
 }
 
 // On a GPU, waits for all enqueued work.
@@ -509,10 +518,12 @@ absl::Status Engine::NonFiniteError(const std::string& what, const std::string& 
 
 absl::StatusOr<Engine::Agreement> Engine::Agree(bool stop, absl::Span<double> sums) {
   STRAKE_ASSIGN_OR_RETURN(const double* step_values, StepValues());
-  Communicator& dp = mesh_->communicator(MeshAxis::kDp);
+  Communicator& group = mesh_->gradient_group();
   // Tensor-parallel ranks have the same losses already, and of stages only the last has any.
   std::vector<double> values = {stop ? 1.0 : 0.0, step_values[0]};
   values.insert(values.end(), sums.begin(), sums.end());
+  // Context-parallel ranks have the losses of their tokens, and the same `sums`.
+  if (mesh_->coordinates().cp > 0) std::fill(values.begin() + 2, values.end(), 0);
   const int64_t size = static_cast<int64_t>(values.size());
   const Tensor stops(values.data(), DType::kF64, {1}), all(values.data(), DType::kF64, {size});
   const LayerScope layer(*context_, "control");
@@ -522,7 +533,7 @@ absl::StatusOr<Engine::Agreement> Engine::Agree(bool stop, absl::Span<double> su
     STRAKE_RETURN_IF_ERROR(
         mesh_->communicator(MeshAxis::kPp).AllReduceSum(of_stages).Wait().status());
   }
-  if (dp.size() > 1) STRAKE_RETURN_IF_ERROR(dp.AllReduceSum(all).Wait().status());
+  if (group.size() > 1) STRAKE_RETURN_IF_ERROR(group.AllReduceSum(all).Wait().status());
   std::copy(values.begin() + 2, values.end(), sums.begin());
   // On a GPU the losses of an evaluation have not been checked before.
   if (!std::isfinite(values[1])) {

@@ -114,8 +114,8 @@ class Engine {
   // finite.
   absl::StatusOr<double> Update(const AdamWStep& step, double clip_norm, double grad_scale = 1);
 
-  // With options.step_sequences: the sum of the losses of each sequence of the step, in the order
-  // of AccumulateGradients(). Valid from Update() until the next step.
+  // With options.step_sequences: the sum of the losses of each whole sequence of the step, in the
+  // order of AccumulateGradients(). Valid from Update() until the next step.
   absl::Span<const double> SequenceLosses() const;
 
   // Brings the weights of the last update to every rank, if no pass has done so yet. Every rank
@@ -124,9 +124,9 @@ class Engine {
   absl::Status GatherWeights();
 
   // The ranks' common knowledge at the end of a step: the losses since the last agreement, summed
-  // over data-parallel ranks, and whether any rank wants to stop. `sums`, as many on every rank,
-  // become the sums over data-parallel ranks, too. Internal where the losses are not finite, naming
-  // a weight that is not finite.
+  // over the ranks' tokens, and whether any rank wants to stop. `sums`, as many on every rank and
+  // equal on those that differ in cp or tp alone, become the sums over data-parallel ranks.
+  // Internal where the losses are not finite, naming a weight that is not finite.
   struct Agreement {
     double loss_sum = 0;
     bool stop = false;
@@ -205,7 +205,6 @@ class Engine {
   absl::Status TellStages(absl::Status status);
   StageBatch StageBatchAt(const TokenPlace& place, double scale) const;
   absl::Status SumTiedTable();
-  absl::Status ShareSequenceLosses();
   // Runs a pass; on a GPU enqueues it or launches its CUDA graph.
   absl::Status RunPass(const EnginePass& pass);
   absl::Status Enqueue(const TrainPass& pass);
@@ -218,6 +217,7 @@ class Engine {
   absl::Status AllocateSequenceLosses();
   absl::Status SumSequences(const Tensor& loss);
   absl::Status KeepSequenceLosses(int64_t num_sequences);
+  absl::Status ShareSequenceLosses();
   Communicator& AnyGroup() const;
   absl::StatusOr<const double*> StepValues();
   absl::Status CompareReplicas(const ParameterArena& arena);

@@ -76,7 +76,7 @@ absl::Status Engine::CompareTiedTable() {
 absl::Status Engine::CompareReplicas(const ParameterArena& arena) {
   if (arena.num_elements() == 0) return absl::OkStatus();
   const RankWeights weights = {*context_, arena};
-  STRAKE_RETURN_IF_ERROR(CompareSegments(mesh_->communicator(MeshAxis::kDp), weights,
+  STRAKE_RETURN_IF_ERROR(CompareSegments(mesh_->gradient_group(), weights,
                                          [](const ParameterSegment&) { return true; }));
   const int num_ranks = tp_.size();
   STRAKE_RETURN_IF_ERROR(CompareSegments(
@@ -90,12 +90,12 @@ absl::Status Engine::CompareReplicas(const ParameterArena& arena) {
 }
 
 absl::StatusOr<Fingerprint> Engine::StateFingerprint() const {
-  Communicator& dp = mesh_->communicator(MeshAxis::kDp);
   std::vector<ArenaArray> arrays;
   const auto add = [&](const char* suffix, const std::vector<ArenaPart>& parts) {
     for (const ArenaPart& part : parts) arrays.push_back({suffix, part.values, part.begin});
   };
-  if (dp.rank() == 0 || weight_gather_.has_value()) {  // else others' state is the same
+  if (mesh_->gradient_group().rank() == 0 ||
+      weight_gather_.has_value()) {  // else others' state is the same
     add(".exp_avg", optimizer_->Parts(optimizer_->exp_avg()));
     add(".exp_avg_sq", optimizer_->Parts(optimizer_->exp_avg_sq()));
     add("", optimizer_->UnroundedWeights());

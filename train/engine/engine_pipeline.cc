@@ -18,7 +18,7 @@ absl::StatusOr<std::unique_ptr<StageRunner>> Engine::CreateStage(
   return StageRunner::Create(
       {.shape = PipelineShapeOf(options_, mesh_->sizes().pp),
        .seq_len = options_.seq_len,
-       .reduces_each = options_.gradients.zero == 2 && mesh_->sizes().dp > 1},
+       .reduces_each = options_.gradients.zero == 2 && mesh_->gradient_group().size() > 1},
       {.ctx = &*context_, .models = &models_, .reducer = reducer_.get()},
       mesh_->communicator(MeshAxis::kPp), arena_bytes);
 }
@@ -119,13 +119,6 @@ absl::Status Engine::SumTiedTable() {
     }
   }
   return absl::OkStatus();
-}
-
-absl::Status Engine::ShareSequenceLosses() {
-  if (options_.step_sequences == 0 || dry_run()) return absl::OkStatus();
-  Communicator& pp = mesh_->communicator(MeshAxis::kPp);
-  double* const losses = const_cast<double*>(SequenceLosses().data());
-  return pp.Broadcast(Tensor(losses, DType::kF64, {num_sequences_}), pp.size() - 1).Wait().status();
 }
 
 }  // namespace strake

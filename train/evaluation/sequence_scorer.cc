@@ -143,8 +143,8 @@ absl::StatusOr<std::vector<double>> SequenceScorer::TokenLosses(const PassShape&
   STRAKE_RETURN_IF_ERROR(
       CopyToHost(host_losses_.data(), loss.raw(), loss.num_bytes(), ctx.cuda_stream()));
   Communicator* const group = model_.AnyGroup();
-  STRAKE_RETURN_IF_ERROR((group != nullptr ? *group : mesh_->communicator(MeshAxis::kDp))
-                             .WaitForStream(ctx.cuda_stream()));
+  STRAKE_RETURN_IF_ERROR(
+      (group != nullptr ? *group : mesh_->gradient_group()).WaitForStream(ctx.cuda_stream()));
   return ToDoubles(host_losses_.data(), loss.dtype(), loss.num_elements());
 }
 
@@ -185,7 +185,7 @@ absl::StatusOr<std::vector<double>> SequenceScorer::SumLosses(
   STRAKE_RETURN_IF_ERROR(Reserve(passes));
   // Each loss is one rank's, and zero on the others.
   std::vector<double> losses(sequences.size());
-  const size_t num_ranks = mesh_->sizes().dp, rank = mesh_->coordinates().dp;
+  const size_t num_ranks = mesh_->gradient_group().size(), rank = mesh_->gradient_group().rank();
   for (size_t begin = 0; begin < passes.size(); begin += num_ranks) {
     if (options_.stop != nullptr) {
       STRAKE_ASSIGN_OR_RETURN(const bool stop, options_.stop());
@@ -201,8 +201,8 @@ absl::StatusOr<std::vector<double>> SequenceScorer::SumLosses(
   }
   if (losses.empty()) return losses;
   const Tensor sums(losses.data(), DType::kF64, {static_cast<int64_t>(losses.size())});
-  for (const MeshAxis axis : {MeshAxis::kDp, MeshAxis::kPp}) {
-    STRAKE_RETURN_IF_ERROR(mesh_->communicator(axis).AllReduceSum(sums).Wait().status());
+  for (Communicator* group : {&mesh_->gradient_group(), &mesh_->communicator(MeshAxis::kPp)}) {
+    STRAKE_RETURN_IF_ERROR(group->AllReduceSum(sums).Wait().status());
   }
   for (size_t i = 0; i < losses.size(); ++i) {
     if (std::isfinite(losses[i])) continue;

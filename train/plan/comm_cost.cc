@@ -44,7 +44,7 @@ Sent SentIn(Kind kind, int num_ranks) {
 }
 
 // The order of a phase's rows.
-constexpr const char* kAxes[] = {"tp", "kv", "pp", "dp"};
+constexpr const char* kAxes[] = {"tp", "kv", "pp", "cp", "dp", "dp_cp"};
 constexpr Kind kKinds[] = {Kind::kAllReduceMax, Kind::kAllReduceSum, Kind::kReduceScatterSum,
                            Kind::kAllGather,    Kind::kSend,         Kind::kRecv};
 
@@ -75,12 +75,12 @@ CommPhase PhaseOf(const OpCall& call) {
 }
 
 void CheckOptions(const CommCostOptions& o) {
-  CHECK_EQ(o.sizes.cp, 1) << "[comm_cost] no context parallelism: " << o.sizes.ToString();
   CHECK(o.seq_len > 0 && o.micro_batch > 0 && o.num_micro_batches > 0)
       << "[comm_cost] seq_len " << o.seq_len << ", micro_batch " << o.micro_batch
       << ", num_micro_batches " << o.num_micro_batches;
-  CHECK(!o.sequence_parallel || o.seq_len * o.micro_batch % o.sizes.tp == 0)
-      << "[comm_cost] " << o.seq_len * o.micro_batch << " tokens over " << o.sizes.tp
+  const int64_t num_tokens = o.seq_len / o.sizes.cp * o.micro_batch;  // of a rank of cp
+  CHECK(!o.sequence_parallel || num_tokens % o.sizes.tp == 0)
+      << "[comm_cost] " << num_tokens << " tokens over " << o.sizes.tp
       << " sequence-parallel ranks";
   CHECK(o.rank >= 0 && o.rank < NumRanks(o.sizes))
       << "[comm_cost] rank " << o.rank << " in sizes " << o.sizes.ToString();
@@ -90,7 +90,7 @@ void CheckOptions(const CommCostOptions& o) {
 absl::Status CheckTotal(const CommCostOptions& o) {
   constexpr int64_t kFewTokens = 64;
   EngineOptions few = o;
-  few.seq_len = std::min(o.seq_len, kFewTokens * o.sizes.tp);
+  few.seq_len = std::min(o.seq_len, kFewTokens * o.sizes.tp * o.sizes.cp);
   few.micro_batch = few.seq_len < o.seq_len ? 1 : std::min(o.micro_batch, kFewTokens);
   // A pipeline may need as many micro-batches as stages.
   const int64_t num_recorded = std::min<int64_t>(o.num_micro_batches, o.sizes.pp);

@@ -54,7 +54,7 @@ struct CommLink {
 
 struct CommCostRow {
   CommPhase phase;
-  std::string axis;  // "dp", "pp", "tp" or "kv": of the communicator
+  std::string axis;  // "dp", "pp", "cp", "tp", "kv" or "dp_cp": of the communicator
   int num_ranks;     // of that communicator, at least 2
   CollectiveKind collective;
   int64_t calls = 0;  // both as counted by CollectiveStats

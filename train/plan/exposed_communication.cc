@@ -39,8 +39,8 @@ double RingSeconds(const OpCall& call, const CommLink& link) {
 enum class WaitsFor { kNextKernel, kEndOfWeightGradient, kOptimizer, kNextForwardPass };
 
 WaitsFor WhatWaits(const OpCall& call) {
-  if (call.axis == "dp" && call.layer == "gradients") return WaitsFor::kOptimizer;
-  if (call.axis == "dp" && call.layer == "weights") {
+  if (call.layer == "gradients") return WaitsFor::kOptimizer;
+  if (call.layer == "weights") {
     return WaitsFor::kNextForwardPass;
   }
   const CollectiveKind kind = KindOf(call);

@@ -184,11 +184,13 @@ double LeastMemoryBytes(const EngineOptions& options, const MeshVector& sizes, i
   // Workspaces of CUDA kernels grow with the number of a rank's tokens up to 2112, or in steps of
   // 2048. Beyond 4096, and by multiples of it, memory is linear.
   constexpr int64_t kFewTokens = 4096, kFewPositions = 64;
-  int64_t positions = 1;  // of a sequence and rank
-  while (positions < kFewPositions && 2 * positions * sizes.tp <= options.seq_len) positions *= 2;
+  // Ranks divide sequences of a multiple of this.
+  const int64_t multiple = int64_t{sizes.tp} * (sizes.cp == 1 ? 1 : 2 * sizes.cp);
+  int64_t positions = 1;  // of a sequence and part
+  while (positions < kFewPositions && 2 * positions * multiple <= options.seq_len) positions *= 2;
   const int64_t few_sequences = kFewTokens / positions;
   EngineOptions few = WithLayersOfParts(options, sizes.pp);
-  few.seq_len = std::min<int64_t>(options.seq_len, positions * sizes.tp);
+  few.seq_len = std::min<int64_t>(options.seq_len, positions * multiple);
   few.logits_chunk = {.max_bytes = 0, .min_rows = kFewPositions};
   const auto plan = [&](int64_t num_sequences) {
     few.micro_batch = num_sequences;
@@ -206,7 +208,7 @@ double LeastMemoryBytes(const EngineOptions& options, const MeshVector& sizes, i
 }
 
 size_t CheckpointBytes(const EngineOptions& options, const MeshVector& sizes) {
-  const bool sharded_state = options.gradients.zero > 0 && sizes.dp > 1;
+  const bool sharded_state = options.gradients.zero > 0 && GradientGroupSize(sizes) > 1;
   if (sizes.tp == 1 && sizes.pp == 1 && !sharded_state) return 0;
   const TrainedParameters whole(options.model);
   const TrainedParameters part(options.model, TensorParallel::Planned(0, sizes.tp));

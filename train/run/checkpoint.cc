@@ -47,7 +47,8 @@ void PlanParameters(const Engine& engine, const Stage& stage, int rank, int num_
   const auto models = MakeStageModels(engine.options(), stage.count, stage.index,
                                       TensorParallel::Planned(rank, num_ranks),
                                       lora ? &frozen : arena, lora ? arena : &unused);
-  PadBuckets(arena, engine.options().dtype, engine.mesh().sizes().dp, engine.options().gradients);
+  PadBuckets(arena, engine.options().dtype, engine.mesh().gradient_group().size(),
+             engine.options().gradients);
   arena->AllocateDryRun(engine.options().dtype);
 }
 
@@ -109,7 +110,7 @@ class Gatherer {
     for (int t = 0; t < num_ranks; ++t) PlanParameters(engine, own, t, num_ranks, &parts_[t]);
     FindPlaces();
     const GradientReducerOptions& options = engine.options().gradients;
-    if (options.zero == 0 || engine.mesh().sizes().dp == 1) return;
+    if (options.zero == 0 || engine.mesh().gradient_group().size() == 1) return;
     buckets_ = GradientBuckets(engine.parameters(), options.bucket_bytes);
     std::reverse(buckets_.begin(), buckets_.end());
   }
@@ -122,15 +123,15 @@ class Gatherer {
   }
   absl::StatusOr<Tensor> OptimizerState(int parameter, const OptimizerArray& array) {
     if (buckets_.empty()) return Gather(parameter, {}, array.parts[0].values);
-    // A parameter lies in one bucket, and each dp rank has a part of that.
+    // A parameter lies in one bucket, and each rank of the gradient group has a part of that.
     if (!IsOnOwnStage(parameter)) return Gather(parameter, {}, array.parts[0].values);
     const int64_t offset = engine_.parameters().records()[places_[parameter].index].offset;
     const auto bucket = std::find_if(buckets_.begin(), buckets_.end(),
                                      [&](const ShardRange& each) { return each.Contains(offset); });
     CHECK(bucket != buckets_.end()) << "[checkpoint] no bucket has element " << offset;
     std::vector<ShardRange> ranges;
-    const int dp = engine_.mesh().sizes().dp;
-    for (int r = 0; r < dp; ++r) ranges.push_back(BucketPart(*bucket, dp, r));
+    const int num_ranks = engine_.mesh().gradient_group().size();
+    for (int r = 0; r < num_ranks; ++r) ranges.push_back(BucketPart(*bucket, num_ranks, r));
     return Gather(parameter, ranges, array.parts[bucket - buckets_.begin()].values);
   }
 

@@ -71,7 +71,7 @@ absl::Status RunTrace::SetOrigin() {
 void RunTrace::Observe(OpProfile* profile) {
   engine_.set_profile(profile);
   if (engine_.cuda() == nullptr) return;
-  mesh_.communicator(MeshAxis::kDp).set_timings(profile != nullptr ? trace_.dp_timings() : nullptr);
+  mesh_.gradient_group().set_timings(profile != nullptr ? trace_.dp_timings() : nullptr);
   mesh_.communicator(MeshAxis::kTp).set_timings(profile != nullptr ? trace_.tp_timings() : nullptr);
 }
 
