@@ -32,18 +32,28 @@ bool CanBeCaptured(const Mesh& mesh) {
                      [](const Communicator* group) { return group->CanBeCaptured(); });
 }
 
+ContextParallel ContextParallelOf(const Mesh& mesh, ContextComm comm) {
+  return mesh.sizes().cp == 1 ? ContextParallel()
+                              : ContextParallel(mesh.communicator(MeshAxis::kCp), comm);
+}
+
 }  // namespace
 
 Engine::Engine(const EngineOptions& options, const Mesh& mesh)
     : options_(WithLayersOfParts(options, mesh.sizes().pp)),
       mesh_(&mesh),
       tp_(mesh.communicator(MeshAxis::kTp), options.sequence_parallel),
+      cp_(ContextParallelOf(mesh, options.context_comm)),
       team_(options.num_threads) {
-  CHECK_EQ(mesh.sizes().cp, 1) << "[engine] no context parallelism: " << mesh.sizes().ToString();
+  const absl::Status divided = CheckSequence(options_.seq_len, cp_.size());
+  CHECK(divided.ok()) << "[engine] " << divided;
+  CHECK_EQ(cp_.size(), 1) << "[engine] models without context parallelism: "
+                          << mesh.sizes().ToString();
   const bool lora = options_.model.lora.enabled();
   models_ = MakeStageModels(options_, mesh.sizes().pp, mesh.coordinates().pp, tp_,
                             lora ? &base_ : &parameters_, &parameters_);
   PadBuckets(&parameters_, options_.dtype, GradientGroupSize(mesh.sizes()), options_.gradients);
+  MakeWholeSequences();
 }
 
 absl::Status Engine::UseCuda() {
@@ -53,7 +63,7 @@ absl::Status Engine::UseCuda() {
   for (int64_t i = has_stages() ? options_.pipeline.micro_batches : 1; i > 0; --i) {
     STRAKE_ASSIGN_OR_RETURN(
         BatchUpload upload,
-        BatchUpload::Create(options_.micro_batch * options_.seq_len, options_.documents));
+        BatchUpload::Create(options_.micro_batch * local_seq_len(), has_positions()));
     uploads_.push_back(std::move(upload));
   }
   STRAKE_ASSIGN_OR_RETURN(host_values_, PinnedMemory::Allocate(3 * sizeof(double)));
@@ -97,8 +107,8 @@ void Engine::PlanAttention() {
   for (const auto& model : models_) {
     for (int64_t i = model->layers().begin; i < model->layers().end; ++i, ++num_layers) {
       const AttentionShape shape =
-          model->AttentionShapeFor(i, options_.micro_batch * options_.seq_len, options_.seq_len);
-      const absl::Status fast = CausalAttentionHasCudnn(*context_, shape, options_.documents);
+          model->AttentionShapeFor(i, options_.micro_batch * local_seq_len(), local_seq_len());
+      const absl::Status fast = CausalAttentionHasCudnn(*context_, shape, has_positions());
       if (!fast.ok() && num_refused++ == 0) attention_note_ = std::string(fast.message());
     }
   }
@@ -238,12 +248,35 @@ absl::Status Engine::RunPass(const EnginePass& pass) {
   return recorded ? graphs_.Run(cuda_->stream(), pass, enqueue) : enqueue();
 }
 
+// Those of a dry run have no memory.
+void Engine::MakeWholeSequences() {
+  if (options_.documents || cp_.size() == 1) return;
+  whole_lengths_.assign(options_.micro_batch, options_.seq_len);
+  const Shape shape = {options_.micro_batch * local_seq_len()};
+  if (dry_run()) {
+    whole_positions_ = Tensor(nullptr, DType::kI32, shape, options_.device);
+    return;
+  }
+  whole_memory_ = TensorBuffer(DType::kI32, shape);
+  whole_positions_ = whole_memory_.tensor();
+  const absl::Status set =
+      SetDocumentPositions(whole_lengths_, options_.seq_len, whole_positions_, cp_.chunks());
+  CHECK(set.ok()) << "[engine] " << set;
+}
+
+Documents Engine::WholeSequences(int64_t num_tokens) const {
+  return {whole_positions_.Rows(0, num_tokens),
+          absl::MakeConstSpan(whole_lengths_).first(num_tokens / local_seq_len())};
+}
+
 absl::StatusOr<TokenPlace> Engine::Upload(const Tensor& tokens, const Tensor& targets,
-                                          const Documents& documents) {
+                                          const Documents& given) {
   const ProfileSpan span(context_->profile(), {.category = "io", .name = "upload"});
-  CHECK(documents.defined() == options_.documents)
+  CHECK(given.defined() == options_.documents)
       << "[engine] documents " << (options_.documents ? "are missing" : "without the option");
-  STRAKE_RETURN_IF_ERROR(CheckDocuments("engine", documents, tokens.dim(0), options_.seq_len));
+  const Documents documents = whole_positions_.defined() ? WholeSequences(tokens.dim(0)) : given;
+  STRAKE_RETURN_IF_ERROR(
+      CheckDocuments("engine", documents, tokens.dim(0), options_.seq_len, cp_.chunks()));
   document_lengths_ = documents.lengths;
   if (cuda_ == nullptr) {
     return TokenPlace{.tokens = tokens.raw(),
@@ -282,7 +315,7 @@ absl::Status Engine::AccumulateGradients(const Tensor& tokens, const Tensor& tar
                                            .last = last,
                                            .gather = std::exchange(weights_wait_, false)}));
   if (!std::exchange(in_step_, true)) num_sequences_ = 0;
-  return KeepSequenceLosses(batch.num_tokens / options_.seq_len);
+  return KeepSequenceLosses(batch.num_tokens / local_seq_len());
 }
 
 // Outside the pass: each time to another place.
@@ -345,7 +378,7 @@ absl::Status Engine::AddLoss(const Transformer& model, const Tensor& loss,
 absl::Status Engine::SumSequences(const Tensor& loss) {
   if (options_.step_sequences == 0) return absl::OkStatus();
   const LayerScope layer(*context_, "loss");
-  const int64_t seq_len = options_.seq_len;
+  const int64_t seq_len = local_seq_len();
   STRAKE_RETURN_IF_ERROR(SetZero(*context_, pass_losses_));
   for (int64_t i = 0; i < loss.dim(0) / seq_len; ++i) {
     STRAKE_RETURN_IF_ERROR(
@@ -365,7 +398,7 @@ absl::Status Engine::Enqueue(const TrainPass& pass) {
   span.emplace(context_->profile(), SpanLabel{.category = "pass", .name = "forward"});
   reducer_->StartMicroBatch(*context_, pass.last);
   if (pass.gather) StartGather();
-  const auto loss = model().ForwardForTraining(*context_, tokens, targets, options_.seq_len,
+  const auto loss = model().ForwardForTraining(*context_, tokens, targets, local_seq_len(),
                                                pass.scale, &saved, DocumentsAt(pass.batch));
   if (!loss.ok()) {
     // The other ranks get this cause, and not that gathers were dropped.
@@ -391,7 +424,7 @@ absl::Status Engine::Enqueue(const EvaluatePass& pass) {
   STRAKE_ASSIGN_OR_RETURN(
       const Tensor loss,
       model().Forward(*context_, TensorAt(pass.batch.tokens, pass.batch.num_tokens),
-                      TensorAt(pass.batch.targets, pass.batch.num_tokens), options_.seq_len, &saved,
+                      TensorAt(pass.batch.targets, pass.batch.num_tokens), local_seq_len(), &saved,
                       DocumentsAt(pass.batch)));
   return AddLoss(model(), loss, saved);
 }

@@ -25,10 +25,12 @@
 #include "core/memory/parameter_arena.h"
 #include "core/ops/documents.h"
 #include "core/tensor/tensor.h"
+#include "core/tensor/tensor_buffer.h"
 #include "models/model_parts.h"
 #include "models/transformer.h"
 #include "optim/adamw.h"
 #include "parallel/comm/communicator.h"
+#include "parallel/context/context_parallel.h"
 #include "parallel/data/gradient_reducer.h"
 #include "parallel/data/weight_gather.h"
 #include "parallel/mesh/mesh.h"
@@ -83,12 +85,14 @@ class Engine {
   static std::unique_ptr<Engine> DryRun(const EngineOptions& options, const Mesh& mesh,
                                         OpRecorder* recorder);
 
-  // tokens and targets are [B*T] i32, B <= micro_batch, T = seq_len, in host memory: this
-  // data-parallel rank's, the same on all its tensor-parallel ranks. A target of kNoTarget is in no
-  // loss. With options.documents, and only then, come the documents that divide the sequences, with
-  // positions in host memory. Adds the losses, in nats, to the sum of Agree(), and the gradients of
-  // scale * (sum of the losses) to the step's gradients, which begin as zeros. During the backward
-  // pass of the step's `last` micro-batch gradients are summed over the data-parallel ranks.
+  // tokens and targets are [B*T/C] i32, B <= micro_batch, T = seq_len, in host memory: this
+  // data-parallel rank's sequences, the same on all its tensor-parallel ranks, and of them the
+  // chunks (core/tensor/sequence_chunks.h) that this one of C context-parallel ranks holds. A
+  // target of kNoTarget is in no loss. With options.documents, and only then, come the documents
+  // that divide the whole sequences, with the positions of the rank's tokens in host memory. Adds
+  // the losses, in nats, to the sum of Agree(), and the gradients of scale * (sum of the losses) to
+  // the step's gradients, which begin as zeros. During the backward pass of the step's `last`
+  // micro-batch gradients are summed over the mesh's gradient group.
   // InvalidArgument for a token outside the vocabulary, for a wrong target (CheckTargets()) and for
   // wrong documents (CheckDocuments()). On the CPU, Internal where the loss is not finite, naming
   // the first such tensor in execution order; the step cannot continue then.
@@ -195,6 +199,12 @@ class Engine {
   absl::StatusOr<TokenPlace> Upload(const Tensor& tokens, const Tensor& targets,
                                     const Documents& documents);
   bool has_stages() const { return mesh_->sizes().pp > 1; }
+  // The tokens of a sequence that this rank has.
+  int64_t local_seq_len() const { return cp_.chunks().NumLocal(options_.seq_len); }
+  // A context-parallel rank always knows the positions of its tokens.
+  bool has_positions() const { return options_.documents || cp_.size() > 1; }
+  void MakeWholeSequences();
+  Documents WholeSequences(int64_t num_tokens) const;
   absl::StatusOr<std::unique_ptr<StageRunner>> CreateStage(absl::Span<const size_t> arena_bytes);
   // Keeps a micro-batch until RunStage().
   absl::Status Queue(const Tensor& tokens, const Tensor& targets, double scale,
@@ -234,6 +244,7 @@ class Engine {
   const Mesh* const mesh_;
   std::unique_ptr<CudaContext> cuda_;  // on a GPU; before what is on it
   const TensorParallel tp_;
+  const ContextParallel cp_;
   ThreadTeam team_;
   ParameterArena base_;        // with LoRA, what is frozen; else empty
   ParameterArena parameters_;  // what is trained
@@ -269,6 +280,11 @@ class Engine {
     StageBatch batch;
   };
   std::deque<QueuedBatch> queue_;  // micro-batches of the step
+
+  // Of several context-parallel ranks without options_.documents: a document per sequence.
+  TensorBuffer whole_memory_;
+  Tensor whole_positions_;  // [micro_batch * T/C] i32
+  std::vector<int64_t> whole_lengths_;
 
   std::vector<BatchUpload> uploads_;            // of a micro-batch, or of each that waits
   absl::Span<const int64_t> document_lengths_;  // of the pass that runs, on the host

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "core/base/dtype.h"
 #include "core/cuda/product_tuning.h"
@@ -13,6 +14,7 @@
 #include "models/activation_recompute.h"
 #include "models/head_loss.h"
 #include "models/model_config.h"
+#include "parallel/context/context_parallel.h"
 #include "parallel/data/gradient_reducer.h"
 #include "parallel/pipeline/schedule.h"
 
@@ -47,7 +49,8 @@ struct EngineOptions {
   // stays deterministic.
   bool deterministic = true;
   bool sequence_parallel = false;
-  GradientReducerOptions gradients = {};  // ZeRO, and how gradients are reduced
+  ContextComm context_comm = ContextComm::kRing;  // of several cp ranks
+  GradientReducerOptions gradients = {};          // ZeRO, and how gradients are reduced
   // Sequences of a step on this rank, whose losses Engine::SequenceLosses() then has; 0: it has
   // none.
   int64_t step_sequences = 0;
@@ -56,6 +59,10 @@ struct EngineOptions {
   LogitsChunk logits_chunk = {};  // tests lower it
   ActivationRecompute activation_recompute = ActivationRecompute::kNone;
 };
+
+// InvalidArgument, with the numbers and the nearest lengths that fit, where that many
+// context-parallel ranks do not divide sequences of seq_len tokens (SequenceChunks).
+absl::Status CheckSequence(int64_t seq_len, int num_ranks);
 
 }  // namespace strake
 

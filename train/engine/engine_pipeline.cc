@@ -17,7 +17,7 @@ absl::StatusOr<std::unique_ptr<StageRunner>> Engine::CreateStage(
     absl::Span<const size_t> arena_bytes) {
   return StageRunner::Create(
       {.shape = PipelineShapeOf(options_, mesh_->sizes().pp),
-       .seq_len = options_.seq_len,
+       .seq_len = local_seq_len(),
        .reduces_each = options_.gradients.zero == 2 && mesh_->gradient_group().size() > 1},
       {.ctx = &*context_, .models = &models_, .reducer = reducer_.get()},
       mesh_->communicator(MeshAxis::kPp), arena_bytes);
@@ -28,7 +28,7 @@ absl::Status Engine::Queue(const Tensor& tokens, const Tensor& targets, double s
   CHECK_LT(queue_.size(), options_.pipeline.micro_batches) << "[engine] micro-batches of a step";
   STRAKE_ASSIGN_OR_RETURN(TokenPlace place, Upload(tokens, targets, documents));
   QueuedBatch& queued = queue_.emplace_back();
-  queued.lengths.assign(documents.lengths.begin(), documents.lengths.end());
+  queued.lengths.assign(document_lengths_.begin(), document_lengths_.end());
   // The upload to a GPU is a copy already.
   if (cuda_ == nullptr && !dry_run()) {
     const auto keep = [&](std::vector<int32_t>& copy, void** from) {
@@ -71,13 +71,13 @@ absl::Status Engine::RunStage() {
                       }
                       STRAKE_RETURN_IF_ERROR(AddLoss(model, loss, saved));
                       STRAKE_RETURN_IF_ERROR(SumSequences(loss));
-                      return KeepSequenceLosses(loss.dim(0) / options_.seq_len);
+                      return KeepSequenceLosses(loss.dim(0) / local_seq_len());
                     });
   STRAKE_RETURN_IF_ERROR(TellStages(trained));
   if (gather) STRAKE_RETURN_IF_ERROR(weight_gather_->WaitForAll());
   num_sequences_ = 0;
   for (const StageBatch& batch : batches) {
-    num_sequences_ += batch.tokens.dim(0) / options_.seq_len;
+    num_sequences_ += batch.tokens.dim(0) / local_seq_len();
   }
   queue_.clear();
   return absl::OkStatus();

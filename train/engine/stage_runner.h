@@ -63,7 +63,7 @@ class StageRunner {
  public:
   struct Options {
     PipelineShape shape;
-    int64_t seq_len = 0;
+    int64_t seq_len = 0;  // tokens of a sequence on a rank
     // Gradients are reduced in every micro-batch: the head's weight gradient then waits for the
     // micro-batch's backward pass.
     bool reduces_each = false;

@@ -27,11 +27,13 @@ struct StepShape {
   absl::Span<const int64_t> lengths = {};  // of documents; empty: one per sequence
 };
 
-// The inputs of a dry run's micro-batch: without `lengths`, each sequence is one document.
+// The inputs of a dry run's micro-batch, which `num_ranks` context-parallel ranks share: without
+// `lengths`, each sequence is one document.
 class DryBatch {
  public:
-  explicit DryBatch(const EngineOptions& options, absl::Span<const int64_t> lengths = {})
-      : tokens(nullptr, DType::kI32, {options.micro_batch * options.seq_len}, options.device),
+  DryBatch(const EngineOptions& options, int num_ranks, absl::Span<const int64_t> lengths = {})
+      : tokens(nullptr, DType::kI32, {options.micro_batch * (options.seq_len / num_ranks)},
+               options.device),
         whole_(lengths.empty() ? options.micro_batch : 0, options.seq_len) {
     if (!options.documents) return;
     documents = {tokens, lengths.empty() ? absl::MakeConstSpan(whole_) : lengths};
@@ -52,7 +54,7 @@ MemoryPlan DryRunStep(const EngineOptions& options, const StepShape& shape, OpRe
   CHECK_GT(num_micro_batches, 0) << "[step_record] num_micro_batches";
   const Mesh mesh = Mesh::DryRun(shape.sizes, shape.rank, recorder);
   const std::unique_ptr<Engine> engine = Engine::DryRun(options, mesh, recorder);
-  const DryBatch batch(options, shape.lengths);
+  const DryBatch batch(options, shape.sizes.cp, shape.lengths);
   const auto accumulate = [&](int64_t times, bool last) {
     if (times == 0) return;
     if (recorder != nullptr) recorder->set_times(times);
@@ -90,7 +92,8 @@ int64_t NumTokensOfOneChunk(const LogitsChunk& chunk, const Transformer& model,
 // chunk may be larger than a chunk of several, which is cut to tiles. Such passes are a
 // validation's last, and those that score questions.
 std::vector<size_t> ArenasOfFewerTokens(EngineOptions options, const StepShape& shape) {
-  const int64_t num_tokens = options.micro_batch * options.seq_len;
+  const int64_t local_seq_len = options.seq_len / shape.sizes.cp;
+  const int64_t num_tokens = options.micro_batch * local_seq_len;
   const Mesh mesh = Mesh::DryRun(shape.sizes, shape.rank, /*recorder=*/nullptr);
   const std::unique_ptr<Engine> engine = Engine::DryRun(options, mesh, /*recorder=*/nullptr);
   const Transformer& model = *engine->models().back();
@@ -103,7 +106,7 @@ std::vector<size_t> ArenasOfFewerTokens(EngineOptions options, const StepShape& 
     bytes = SequenceScorer::ActivationBytes(engine->context(), model,
                                             {.batch = few / seq_len, .seq_len = seq_len});
   }
-  options.micro_batch = few / options.seq_len;
+  options.micro_batch = few / local_seq_len;
   if (options.micro_batch == 0) return {bytes};
   std::vector<size_t> arenas = DryRunStep(options, shape, /*recorder=*/nullptr).arena_bytes;
   arenas[0] = std::max(arenas[0], bytes);
@@ -115,7 +118,7 @@ std::vector<size_t> ArenasOfEvaluation(const EngineOptions& options, const StepS
   if (shape.sizes.pp == 1) return {};
   const Mesh mesh = Mesh::DryRun(shape.sizes, shape.rank, /*recorder=*/nullptr);
   const std::unique_ptr<Engine> engine = Engine::DryRun(options, mesh, /*recorder=*/nullptr);
-  const DryBatch batch(options);
+  const DryBatch batch(options, shape.sizes.cp);
   CHECK(engine->GatherWeights().ok());
   CHECK(engine->EvaluateLoss(batch.tokens, batch.tokens, batch.documents).ok());
   return engine->memory_plan().arena_bytes;

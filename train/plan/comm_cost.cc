@@ -137,6 +137,7 @@ absl::StatusOr<std::vector<CommCostRow>> CommCost(const CommCostOptions& options
   CheckOptions(options);
   CommCostOptions o = options;
   STRAKE_RETURN_IF_ERROR(CheckTensorParallel(o.model, o.sizes.tp));
+  STRAKE_RETURN_IF_ERROR(CheckSequence(o.seq_len, o.sizes.cp));
   o.pipeline.micro_batches = o.num_micro_batches;
   STRAKE_RETURN_IF_ERROR(CheckPipeline(o, o.sizes.pp));
   // Few tokens may be cut elsewhere.

@@ -42,10 +42,12 @@ absl::Status CheckSizes(const TrainerOptions& o) {
 
 absl::Status CheckLayout(const MeshVector& sizes, const EngineOptions& engine) {
   STRAKE_RETURN_IF_ERROR(CheckTensorParallel(engine.model, sizes.tp));
-  if (!engine.sequence_parallel || engine.seq_len % sizes.tp == 0) return absl::OkStatus();
+  STRAKE_RETURN_IF_ERROR(CheckSequence(engine.seq_len, sizes.cp));
+  const int64_t local = engine.seq_len / sizes.cp;  // tokens that context parallelism leaves a rank
+  if (!engine.sequence_parallel || local % sizes.tp == 0) return absl::OkStatus();
   return absl::InvalidArgumentError(
-      absl::StrCat("[trainer] sequence parallelism cuts sequences of ", engine.seq_len,
-                   " tokens over ", sizes.tp, " ranks, which do not divide them"));
+      absl::StrCat("[trainer] sequence parallelism cuts sequences of ", local, " tokens over ",
+                   sizes.tp, " ranks, which do not divide them"));
 }
 
 absl::Status CheckAtLeast0(const char* name, double value) {
