@@ -39,21 +39,22 @@ bool BlendLoader::has_documents() const {
   });
 }
 
-absl::Status BlendLoader::Load(int64_t first_sample, int64_t count, TokenBatch* batch) const {
-  const int64_t seq_len = loaders_[0].options().seq_len;
-  CHECK(first_sample >= 0 && count >= 0 && batch->tokens.shape() == Shape{count * seq_len} &&
+absl::Status BlendLoader::Load(int64_t first_sample, int64_t count, TokenBatch* batch,
+                               const SequenceChunks& chunks) const {
+  const int64_t num_tokens = chunks.NumLocal(loaders_[0].options().seq_len);
+  CHECK(first_sample >= 0 && count >= 0 && batch->tokens.shape() == Shape{count * num_tokens} &&
         batch->targets.shape() == batch->tokens.shape())
-      << "[blend_loader] " << count << " samples of " << seq_len << " from " << first_sample
+      << "[blend_loader] " << count << " samples of " << num_tokens << " from " << first_sample
       << ": tokens " << batch->tokens.ToString() << ", targets " << batch->targets.ToString();
   batch->lengths.clear();
   TokenBatch one;
   for (int64_t i = 0; i < count; ++i) {
     const Blend::Place place = blend_.At(first_sample + i);
-    const int64_t begin = i * seq_len, end = begin + seq_len;
+    const int64_t begin = i * num_tokens, end = begin + num_tokens;
     one.tokens = batch->tokens.Rows(begin, end);
     one.targets = batch->targets.Rows(begin, end);
     if (batch->positions.defined()) one.positions = batch->positions.Rows(begin, end);
-    STRAKE_RETURN_IF_ERROR(loaders_[place.source].Load(place.sample, 1, &one));
+    STRAKE_RETURN_IF_ERROR(loaders_[place.source].Load(place.sample, 1, &one, chunks));
     batch->lengths.insert(batch->lengths.end(), one.lengths.begin(), one.lengths.end());
   }
   return absl::OkStatus();

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "core/tensor/sequence_chunks.h"
 #include "core/tensor/tensor.h"
 #include "data/blend.h"
 #include "data/data_loader.h"
@@ -37,10 +38,11 @@ class BlendLoader {
   bool has_documents() const;
 
   // Load global samples [first_sample, first_sample + count), as DataLoader's do.
-  absl::Status Load(int64_t first_sample, int64_t count, TokenBatch* batch) const;
+  absl::Status Load(int64_t first_sample, int64_t count, TokenBatch* batch,
+                    const SequenceChunks& chunks = {}) const;
   absl::Status Load(int64_t first_sample, int64_t count, Tensor tokens, Tensor targets) const;
 
-  // The number of targets of these global samples.
+  // The number of targets of these global samples, whole.
   int64_t NumTargets(int64_t first_sample, int64_t count) const;
 
  private:

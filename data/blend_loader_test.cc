@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "core/tensor/sequence_chunks.h"
 #include "core/testing/test_tensor.h"
 #include "data/token_batch.h"
 #include "data/token_file.h"
@@ -98,6 +99,30 @@ TEST_F(BlendLoaderTest, SourcesHaveTheirOwnDocuments) {
   EXPECT_EQ(batch.lengths, lengths);
   EXPECT_EQ(loader.NumTargets(kFirst, kCount), num_targets);
   EXPECT_LT(num_targets, kCount * kSeqLen);
+}
+
+TEST_F(BlendLoaderTest, RanksLoadTheirChunksOfTheSameSamples) {
+  const BlendLoader loader = MakeBlendLoader();
+  constexpr int64_t kCount = 30;
+  TestTensor tokens(DType::kI32, {kCount * kSeqLen}), targets(DType::kI32, {kCount * kSeqLen});
+  ASSERT_TRUE(loader.Load(7, kCount, tokens, targets).ok());
+  for (int rank = 0; rank < 2; ++rank) {
+    const SequenceChunks chunks = {.rank = rank, .num_ranks = 2};
+    const Shape shape = {kCount * kSeqLen / 2};
+    TestTensor own_tokens(DType::kI32, shape), own_targets(DType::kI32, shape);
+    TokenBatch batch = {.tokens = own_tokens, .targets = own_targets};
+    ASSERT_TRUE(loader.Load(7, kCount, &batch, chunks).ok());
+    int64_t at = 0;
+    for (int64_t i = 0; i < kCount; ++i) {
+      for (const ShardRange& chunk : chunks.Of(kSeqLen)) {
+        const int64_t begin = i * kSeqLen + chunk.begin, end = i * kSeqLen + chunk.end;
+        const int64_t to = at + chunk.size();
+        EXPECT_TRUE(SameBits(own_tokens->Rows(at, to), tokens->Rows(begin, end)));
+        EXPECT_TRUE(SameBits(own_targets->Rows(at, to), targets->Rows(begin, end)));
+        at = to;
+      }
+    }
+  }
 }
 
 TEST_F(BlendLoaderTest, OneSourceIsItsLoader) {

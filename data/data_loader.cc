@@ -49,6 +49,41 @@ std::vector<TokenRange> TargetsIn(const TokenRanges& ranges,
   return result;
 }
 
+// The parts of a row that a rank holds: one, where its chunks meet.
+std::vector<ShardRange> PartsOf(int64_t seq_len, const SequenceChunks& chunks) {
+  const auto [first, second] = chunks.Of(seq_len);
+  if (first.end == second.begin) return {{first.begin, second.end}};
+  return {first, second};
+}
+
+// Sets `pieces` to what of a row's lies in a part of it.
+void Cut(const std::vector<DocumentRows::Piece>& row, const ShardRange& part,
+         std::vector<DocumentRows::Piece>* pieces) {
+  pieces->clear();
+  int64_t begin = 0;  // of the piece, in the row
+  for (const DocumentRows::Piece& piece : row) {
+    const int64_t end = begin + piece.num_tokens;
+    const int64_t from = std::max(begin, part.begin), to = std::min(end, part.end);
+    if (from < to) {
+      pieces->push_back({piece.begin + from - begin, to - from, to < end || piece.goes_on});
+    }
+    begin = end;
+  }
+}
+
+// Sets the positions in a part of a row of documents of these lengths.
+void SetPositions(absl::Span<const int64_t> lengths, const ShardRange& part, int32_t* positions) {
+  int64_t begin = 0;  // of the document, in the row
+  for (const int64_t length : lengths) {
+    const int64_t from = std::max(begin, part.begin), to = std::min(begin + length, part.end);
+    if (from < to) {
+      std::iota(positions, positions + (to - from), static_cast<int32_t>(from - begin));
+      positions += to - from;
+    }
+    begin += length;
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<DataLoader> DataLoader::Create(const TokenStream* stream, TokenRanges ranges,
@@ -105,10 +140,14 @@ int64_t DataLoader::RowOf(int64_t sample) const {
   return Permutation(num_samples(), options_.seed, sample / num_samples())(row);
 }
 
-absl::Status DataLoader::Load(int64_t first_sample, int64_t count, TokenBatch* batch) const {
+absl::Status DataLoader::Load(int64_t first_sample, int64_t count, TokenBatch* batch,
+                              const SequenceChunks& chunks) const {
   const int64_t seq_len = options_.seq_len;
   const bool positions = batch->positions.defined();
-  CHECK(first_sample >= 0 && count >= 0 && batch->tokens.shape() == Shape{count * seq_len} &&
+  CHECK(chunks.Divide(seq_len)) << "[data_loader] samples of " << seq_len << " tokens over "
+                                << chunks.num_ranks << " ranks";
+  CHECK(first_sample >= 0 && count >= 0 &&
+        batch->tokens.shape() == Shape{count * chunks.NumLocal(seq_len)} &&
         batch->targets.shape() == batch->tokens.shape() &&
         (!positions || batch->positions.shape() == batch->tokens.shape()))
       << "[data_loader] " << count << " samples of " << seq_len << " from " << first_sample
@@ -116,20 +155,27 @@ absl::Status DataLoader::Load(int64_t first_sample, int64_t count, TokenBatch* b
   CHECK(positions || options_.documents == DocumentMode::kConcat)
       << "[data_loader] documents without positions";
   batch->lengths.clear();
-  Pieces pieces;
+  const std::vector<ShardRange> parts = PartsOf(seq_len, chunks);
+  Pieces row, pieces;
+  int64_t at = 0;  // in the batch
   for (int64_t i = 0; i < count; ++i) {
     const int64_t sample = first_sample + i;
-    rows_.Row(RowOf(sample), sample / num_samples(), &pieces);
-    int32_t* const tokens = batch->tokens.data<int32_t>() + i * seq_len;
-    int32_t* const targets = batch->targets.data<int32_t>() + i * seq_len;
-    STRAKE_RETURN_IF_ERROR(ReadPieces(pieces, tokens));
-    if (rows_.has_targets()) {
-      SetTargetsInRanges(pieces, tokens, targets);
-    } else {
-      STRAKE_RETURN_IF_ERROR(SetTargets(pieces, tokens, targets));
+    rows_.Row(RowOf(sample), sample / num_samples(), &row);
+    const size_t first_length = batch->lengths.size();
+    if (positions) AddLengths(row, &batch->lengths);
+    for (const ShardRange& part : parts) {
+      Cut(row, part, &pieces);
+      const auto of_part = [&](const Tensor& all) {
+        return absl::MakeSpan(all.data<int32_t>() + at, part.size());
+      };
+      STRAKE_RETURN_IF_ERROR(ReadPieces(pieces, of_part(batch->tokens)));
+      STRAKE_RETURN_IF_ERROR(SetTargets(pieces, of_part(batch->tokens), of_part(batch->targets)));
+      if (positions) {
+        SetPositions(absl::MakeConstSpan(batch->lengths).subspan(first_length), part,
+                     of_part(batch->positions).data());
+      }
+      at += part.size();
     }
-    if (!positions) continue;
-    SetPositions(pieces, batch->positions.data<int32_t>() + i * seq_len, &batch->lengths);
   }
   return absl::OkStatus();
 }
@@ -141,39 +187,54 @@ absl::Status DataLoader::Load(int64_t first_sample, int64_t count, Tensor tokens
 }
 
 // Pieces that follow each other are read at once.
-absl::Status DataLoader::ReadPieces(const Pieces& pieces, int32_t* tokens) const {
-  int32_t* const end = tokens + options_.seq_len;
+absl::Status DataLoader::ReadPieces(const Pieces& pieces, absl::Span<int32_t> tokens) const {
+  int32_t* to = tokens.data();
   for (size_t i = 0; i < pieces.size();) {
     const int64_t begin = pieces[i].begin;
     int64_t count = 0;
     for (; i < pieces.size() && pieces[i].begin == begin + count; ++i) {
       count += pieces[i].num_tokens;
     }
-    STRAKE_RETURN_IF_ERROR(ranges_.Read(*stream_, begin, count, tokens));
-    tokens += count;
+    STRAKE_RETURN_IF_ERROR(ranges_.Read(*stream_, begin, count, to));
+    to += count;
   }
-  std::fill(tokens, end, 0);
+  std::fill(to, tokens.data() + tokens.size(), 0);
   return absl::OkStatus();
 }
 
-absl::Status DataLoader::SetTargets(const Pieces& pieces, const int32_t* tokens,
-                                    int32_t* targets) const {
-  const int64_t seq_len = options_.seq_len;
-  std::copy(tokens + 1, tokens + seq_len, targets);
+// The last target may lie behind the tokens, and is read alone.
+absl::Status DataLoader::SetTargets(const Pieces& pieces, absl::Span<const int32_t> tokens,
+                                    absl::Span<int32_t> targets) const {
+  if (rows_.has_targets()) {
+    std::fill(targets.begin(), targets.end(), kNoTarget);
+    SetTargetsInRanges(pieces, tokens.data(), targets.data());
+  } else {
+    SetTargetsOfText(pieces, tokens, targets);
+  }
+  if (pieces.empty() || !pieces.back().goes_on) return absl::OkStatus();
+  const int64_t next = pieces.back().begin + pieces.back().num_tokens;
+  return IsTarget(next) ? ranges_.Read(*stream_, next, 1, &targets.back()) : absl::OkStatus();
+}
+
+bool DataLoader::IsTarget(int64_t token) const {
+  bool counts = !rows_.has_targets();
+  rows_.VisitTargets(token, token + 1, [&](int64_t, int64_t) { counts = true; });
+  return counts;
+}
+
+void DataLoader::SetTargetsOfText(const Pieces& pieces, absl::Span<const int32_t> tokens,
+                                  absl::Span<int32_t> targets) const {
+  std::copy(tokens.begin() + 1, tokens.end(), targets.begin());
   int64_t at = 0;
   for (const DocumentRows::Piece& piece : pieces) {
     at += piece.num_tokens;
     targets[at - 1] = kNoTarget;
   }
-  std::fill(targets + at, targets + seq_len, kNoTarget);
-  const DocumentRows::Piece& last = pieces.back();
-  if (!last.goes_on) return absl::OkStatus();
-  return ranges_.Read(*stream_, last.begin + last.num_tokens, 1, targets + at - 1);
+  std::fill(targets.begin() + at, targets.end(), kNoTarget);
 }
 
 void DataLoader::SetTargetsInRanges(const Pieces& pieces, const int32_t* tokens,
                                     int32_t* targets) const {
-  std::fill(targets, targets + options_.seq_len, kNoTarget);
   for (const DocumentRows::Piece& piece : pieces) {
     const int64_t begin = piece.begin;
     rows_.VisitTargets(begin + 1, begin + piece.num_tokens, [&](int64_t from, int64_t to) {
@@ -184,17 +245,14 @@ void DataLoader::SetTargetsInRanges(const Pieces& pieces, const int32_t* tokens,
   }
 }
 
-void DataLoader::SetPositions(const Pieces& pieces, int32_t* positions,
-                              std::vector<int64_t>* lengths) const {
+// The padding is a document, too.
+void DataLoader::AddLengths(const Pieces& pieces, std::vector<int64_t>* lengths) const {
   int64_t left = options_.seq_len;
-  const auto add = [&](int64_t length) {
-    std::iota(positions, positions + length, 0);
-    positions += length;
-    left -= length;
-    lengths->push_back(length);
-  };
-  for (const DocumentRows::Piece& piece : pieces) add(piece.num_tokens);
-  if (left > 0) add(left);
+  for (const DocumentRows::Piece& piece : pieces) {
+    lengths->push_back(piece.num_tokens);
+    left -= piece.num_tokens;
+  }
+  if (left > 0) lengths->push_back(left);
 }
 
 int64_t DataLoader::NumTargets(int64_t first_sample, int64_t count) const {

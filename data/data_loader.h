@@ -8,7 +8,8 @@
 //   order_e = Permutation(N, seed, e), or the identity without `shuffle`
 //
 // T sequence length, N samples in an epoch. The global sample number alone is the position of a
-// run: a rank loads the samples it is given, whatever the number of ranks or the batch size.
+// run: a rank loads the samples it is given, whatever the number of ranks or the batch size. Ranks
+// that share sequences load their chunks of the same samples, and read no other tokens.
 #ifndef STRAKE_DATA_DATA_LOADER_H_
 #define STRAKE_DATA_DATA_LOADER_H_
 
@@ -20,6 +21,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "core/tensor/sequence_chunks.h"
+#include "core/tensor/shard_range.h"
 #include "core/tensor/tensor.h"
 #include "data/document_rows.h"
 #include "data/target_ranges.h"
@@ -73,19 +76,22 @@ class DataLoader {
   // Where documents begin, and which are in which row.
   const DocumentRows& rows() const { return rows_; }
 
-  // Loads global samples [first_sample, first_sample + count), one after the other:
-  //   tokens    [count*T] i32  =, 0 for padding
-  //   targets   [count*T] i32  =, targets[i] is the token after tokens[i], or kNoTarget
-  //   positions [count*T] i32  =, where they are given
-  //   lengths                  =, likewise; else none
+  // Loads global samples [first_sample, first_sample + count), one after the other, or of each the
+  // chunks that one of C ranks holds:
+  //   tokens    [count*T/C] i32  =, 0 for padding
+  //   targets   [count*T/C] i32  =, of each token the one that follows it in the whole sample, or
+  //                              kNoTarget
+  //   positions [count*T/C] i32  =, where they are given
+  //   lengths                    =, likewise, of the whole samples; else none
   // The caller gives the tensors; positions may be undefined for kConcat, which is a document per
-  // sample. The rest of a sample is a document of padding. Returns TokenRanges::Read's error. Safe
-  // to call from many threads.
-  absl::Status Load(int64_t first_sample, int64_t count, TokenBatch* batch) const;
+  // sample. The rest of a sample is a document of padding. Returns TokenRanges::Read's error.
+  // CHECKs that the ranks divide samples. Safe to call from many threads.
+  absl::Status Load(int64_t first_sample, int64_t count, TokenBatch* batch,
+                    const SequenceChunks& chunks = {}) const;
   // The same of kConcat.
   absl::Status Load(int64_t first_sample, int64_t count, Tensor tokens, Tensor targets) const;
 
-  // The number of targets of these global samples, which is count*T for kConcat. Reads no tokens.
+  // The number of targets of these global samples, whole: count*T for kConcat. Reads no tokens.
   int64_t NumTargets(int64_t first_sample, int64_t count) const;
 
   // The ranges of the stream that hold a global sample's tokens, in their order.
@@ -98,10 +104,14 @@ class DataLoader {
              const Options& options)
       : stream_(stream), ranges_(std::move(ranges)), rows_(std::move(rows)), options_(options) {}
   int64_t RowOf(int64_t sample) const;
-  absl::Status ReadPieces(const Pieces& pieces, int32_t* tokens) const;
-  absl::Status SetTargets(const Pieces& pieces, const int32_t* tokens, int32_t* targets) const;
+  absl::Status ReadPieces(const Pieces& pieces, absl::Span<int32_t> tokens) const;
+  absl::Status SetTargets(const Pieces& pieces, absl::Span<const int32_t> tokens,
+                          absl::Span<int32_t> targets) const;
+  void SetTargetsOfText(const Pieces& pieces, absl::Span<const int32_t> tokens,
+                        absl::Span<int32_t> targets) const;
   void SetTargetsInRanges(const Pieces& pieces, const int32_t* tokens, int32_t* targets) const;
-  void SetPositions(const Pieces& pieces, int32_t* positions, std::vector<int64_t>* lengths) const;
+  bool IsTarget(int64_t token) const;
+  void AddLengths(const Pieces& pieces, std::vector<int64_t>* lengths) const;
 
   const TokenStream* stream_;
   TokenRanges ranges_;

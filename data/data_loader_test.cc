@@ -1,11 +1,15 @@
 #include "data/data_loader.h"
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
 #include <map>
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "core/base/philox.h"
+#include "core/tensor/sequence_chunks.h"
 #include "core/testing/test_tensor.h"
 #include "data/permutation.h"
 #include "data/token_file.h"
@@ -465,6 +469,103 @@ TEST(DataLoaderTest, LongConversationsAreErrorsOrCut) {
   }
 }
 
+// --- Ranks that share samples. ---
+
+// The samples' values in the chunks of a rank, of T per sample.
+std::vector<int32_t> InChunks(const Tensor& whole, int64_t seq_len, const SequenceChunks& chunks) {
+  std::vector<int32_t> values;
+  for (int64_t begin = 0; begin < whole.num_elements(); begin += seq_len) {
+    for (const ShardRange& chunk : chunks.Of(seq_len)) {
+      const int32_t* const from = whole.data<int32_t>() + begin;
+      values.insert(values.end(), from + chunk.begin, from + chunk.end);
+    }
+  }
+  return values;
+}
+
+std::vector<int32_t> ValuesOf(const Tensor& x) {
+  return {x.data<int32_t>(), x.data<int32_t>() + x.num_elements()};
+}
+
+// Compares what each of C ranks loads with its chunks of what one does.
+void ExpectChunksOfTheWhole(const DataLoader& loader, int num_ranks, const std::string& what) {
+  const int64_t seq_len = loader.options().seq_len,
+                count = std::min<int64_t>(7, 2 * loader.num_samples());
+  const Shape shape = {count * seq_len}, part = {count * seq_len / num_ranks};
+  const int64_t first = loader.num_samples() - 1;  // into the second epoch
+  TestTensor tokens(DType::kI32, shape), targets(DType::kI32, shape), positions(DType::kI32, shape);
+  TokenBatch whole = {.tokens = tokens, .targets = targets, .positions = positions};
+  ASSERT_TRUE(loader.Load(first, count, &whole).ok());
+  for (int rank = 0; rank < num_ranks; ++rank) {
+    const SequenceChunks chunks = {.rank = rank, .num_ranks = num_ranks};
+    TestTensor own[3] = {{DType::kI32, part}, {DType::kI32, part}, {DType::kI32, part}};
+    TokenBatch local = {.tokens = own[0], .targets = own[1], .positions = own[2]};
+    ASSERT_TRUE(loader.Load(first, count, &local, chunks).ok());
+    EXPECT_EQ(ValuesOf(local.tokens), InChunks(tokens, seq_len, chunks)) << what;
+    EXPECT_EQ(ValuesOf(local.targets), InChunks(targets, seq_len, chunks)) << what;
+    EXPECT_EQ(ValuesOf(local.positions), InChunks(positions, seq_len, chunks)) << what;
+    EXPECT_EQ(local.lengths, whole.lengths) << what;
+  }
+}
+
+TEST(DataLoaderTest, ChunksOfAllRanksAreTheWholeSamples) {
+  const TokenStream stream = MakeStream(1200);
+  struct Mode {
+    DocumentMode documents;
+    bool conversations;
+  };
+  int num_compared = 0;
+  for (const Mode& mode : {Mode{DocumentMode::kConcat, false}, Mode{DocumentMode::kMask, false},
+                           Mode{DocumentMode::kPad, false}, Mode{DocumentMode::kMask, true},
+                           Mode{DocumentMode::kPad, true}}) {
+    for (uint64_t seed = 0; seed < 20; ++seed) {
+      for (const int num_ranks : {1, 2, 3, 4}) {
+        const int64_t multiple = num_ranks == 1 ? 1 : 2 * num_ranks;
+        const int64_t seq_len = multiple * (1 + RandomBelow(seed, 2000, 24 / multiple));
+        const Corpus corpus = RandomCorpus(seed, 1 + seed * 2, 40, mode.conversations);
+        const auto loader = LoaderOf(
+            stream, corpus,
+            {.seq_len = seq_len, .seed = seed, .documents = mode.documents, .truncate = true});
+        if (!loader.ok()) continue;  // too few tokens
+        ++num_compared;
+        ExpectChunksOfTheWhole(*loader, num_ranks,
+                               absl::StrCat("mode ", static_cast<int>(mode.documents), ", seed ",
+                                            seed, ", ", num_ranks, " ranks, T ", seq_len));
+      }
+    }
+  }
+  EXPECT_GT(num_compared, 360) << "of 400";
+}
+
+// A token that is outside the vocabulary is an error for those who read it.
+TEST(DataLoaderTest, RanksReadTheirTokensAndTheNextOnesAlone) {
+  constexpr int64_t kSeqLen = 12;
+  constexpr int kNumRanks = 3;
+  std::vector<int> num_read(kNumRanks);
+  for (int64_t bad = 0; bad <= kSeqLen; ++bad) {
+    // Bytes, of which most are a hole: a larger file than those that are scanned when opened.
+    const std::string path = ::testing::TempDir() + "/bad.txt";
+    std::ofstream(path) << std::string(bad, 'a') << char{127};
+    std::filesystem::resize_file(path, TokenFile::kMaxScanBytes + 1);
+    const auto stream = TokenStream::Open({path}, /*vocab_size=*/100);
+    ASSERT_TRUE(stream.ok()) << stream.status();
+    const DataLoader loader = MakeLoader(*stream, 0, kSeqLen + 1, {.seq_len = kSeqLen});
+    for (int rank = 0; rank < kNumRanks; ++rank) {
+      const SequenceChunks chunks = {.rank = rank, .num_ranks = kNumRanks};
+      TestTensor tokens(DType::kI32, {4}), targets(DType::kI32, {4});
+      TokenBatch batch = {.tokens = tokens, .targets = targets};
+      bool reads = false;
+      for (const ShardRange& chunk : chunks.Of(kSeqLen)) {
+        reads = reads || (chunk.begin <= bad && bad <= chunk.end);
+      }
+      EXPECT_EQ(loader.Load(0, 1, &batch, chunks).ok(), !reads) << "token " << bad << ", " << rank;
+      num_read[rank] += reads;
+    }
+  }
+  // The last rank's chunks meet.
+  EXPECT_THAT(num_read, ElementsAre(6, 6, 5));
+}
+
 // Of rows of four, what follows the last is in none.
 TEST(DataLoaderTest, TextWithoutATokenToLearnIsAnError) {
   const TokenStream stream = MakeStream(100);
@@ -485,6 +586,9 @@ TEST(DataLoaderDeathTest, WrongShapesAndRangesAreNamed) {
   TestTensor tokens(DType::kI32, {16}), targets(DType::kI32, {8});
   EXPECT_DEATH((void)loader.Load(0, 2, tokens, targets), "i32\\[16\\], targets i32\\[8\\]");
   EXPECT_DEATH((void)loader.Load(-1, 2, tokens, tokens), "2 samples of 8 from -1");
+  TokenBatch batch = {.tokens = targets, .targets = targets};
+  EXPECT_DEATH((void)loader.Load(0, 3, &batch, {.rank = 0, .num_ranks = 3}),
+               "samples of 8 tokens over 3 ranks");
   EXPECT_DEATH((void)DataLoader::Create(&stream, 0, 101, {.seq_len = 8}), "\\[0, 101\\) of 100");
 }
 
