@@ -23,8 +23,8 @@ void FillRandomTokens(int64_t step, int64_t vocab_size, const Tensor& x) {
 BenchmarkSteps::BenchmarkSteps(const BenchmarkConfig& config, const Mesh& mesh)
     : config_(config),
       mesh_(mesh),
-      tokens_(DType::kI32, {config.micro_batch * config.seq_len}),
-      targets_(DType::kI32, {config.micro_batch * config.seq_len}) {}
+      tokens_(DType::kI32, {config.micro_batch * (config.seq_len / mesh.sizes().cp)}),
+      targets_(DType::kI32, tokens_.tensor().shape()) {}
 
 absl::StatusOr<std::unique_ptr<BenchmarkSteps>> BenchmarkSteps::Create(
     const BenchmarkConfig& config, const ModelConfig& model, const Mesh& mesh) {

@@ -4,10 +4,10 @@
 //   loss = sum over f <= j < n of -ln p(i_j | i_0 .. i_(j-1))        in nats, summed in f64
 //
 // A pass takes sequences of falling length, padded on the right to the longest of them: attention
-// is causal, so that padding changes no loss before it. Data-parallel ranks take passes in turn,
-// and all of them get all losses. Stages of a pipeline (models/model_parts.h) work on different
-// passes at a time, and get all losses too. Which sequences share a pass changes a loss by rounding
-// alone.
+// is causal, so that padding changes no loss before it. Data- and context-parallel ranks take
+// passes of whole sequences in turn, and all of them get all losses. Stages of a pipeline
+// (models/model_parts.h) work on different passes at a time, and get all losses too. Which
+// sequences share a pass changes a loss by rounding alone.
 #ifndef STRAKE_TRAIN_EVALUATION_SEQUENCE_SCORER_H_
 #define STRAKE_TRAIN_EVALUATION_SEQUENCE_SCORER_H_
 
@@ -39,7 +39,7 @@ struct ScoredSequence {
 };
 
 struct SequenceScorerOptions {
-  // Inputs of a pass and data-parallel rank, padding included; a longer sequence is a pass alone.
+  // Inputs of a pass and rank, padding included; a longer sequence is a pass alone.
   int64_t pass_tokens = 2048;
   // Whether to stop; every rank calls it before each turn. Where it returns true, the call returns
   // Cancelled.

@@ -219,7 +219,7 @@ absl::Status Trainer::MakeEngine() {
   options_.engine.documents = data_->has_documents();
   STRAKE_ASSIGN_OR_RETURN(engine_, Engine::Create(options_.engine, mesh_));
   first_touch_ = std::make_unique<FirstTouch>(engine_->HostArrays(), engine_->team().num_threads());
-  const Shape shape = {options_.engine.micro_batch * options_.engine.seq_len};
+  const Shape shape = {options_.engine.micro_batch * local_seq_len()};
   tokens_ = TensorBuffer(DType::kI32, shape);
   targets_ = TensorBuffer(DType::kI32, shape);
   if (data_->has_documents()) positions_ = TensorBuffer(DType::kI32, shape);
@@ -434,9 +434,16 @@ absl::Status Trainer::StartRun(const RunRecord& record) {
   return saver_->SetDirectory(*std::move(directory_), std::move(carried_), record);
 }
 
-// The memory of `count` sequences.
+// Those of every sequence that this rank holds.
+SequenceChunks Trainer::chunks() const {
+  return {.rank = mesh_.coordinates().cp, .num_ranks = mesh_.sizes().cp};
+}
+
+int64_t Trainer::local_seq_len() const { return chunks().NumLocal(options_.engine.seq_len); }
+
+// The memory of this rank's tokens of `count` sequences.
 TokenBatch Trainer::Batch(int64_t count) const {
-  const int64_t num_tokens = count * options_.engine.seq_len;
+  const int64_t num_tokens = count * local_seq_len();
   TokenBatch batch = {.tokens = tokens_.tensor().Rows(0, num_tokens),
                       .targets = targets_.tensor().Rows(0, num_tokens)};
   if (data_->has_documents()) batch.positions = positions_.tensor().Rows(0, num_tokens);
@@ -455,7 +462,7 @@ absl::Status Trainer::AccumulateGradients() {
     {
       const ProfileSpan span(profile(), {.category = "io", .name = "load batch"});
       STRAKE_RETURN_IF_ERROR(
-          data_->train_loader().Load(samples_ + done + mine, micro_batch, &batch));
+          data_->train_loader().Load(samples_ + done + mine, micro_batch, &batch, chunks()));
     }
     const bool last = done + per_pass >= options_.global_batch;
     STRAKE_RETURN_IF_ERROR(engine_->AccumulateGradients(batch.tokens, batch.targets, 1 / num_tokens,
@@ -465,7 +472,7 @@ absl::Status Trainer::AccumulateGradients() {
   return engine_->SumGradients();
 }
 
-// The sums of the losses of each source's samples, of this rank in the step.
+// The sums of the losses of each source's samples, of this data-parallel rank in the step.
 std::vector<double> Trainer::SourceLosses() const {
   std::vector<double> losses(data_->source_names().size());
   if (losses.empty()) return losses;
@@ -610,7 +617,7 @@ absl::StatusOr<std::optional<EvalMetrics>> Trainer::EvaluateOn(const ValidationD
     if (i >= num_samples) continue;
     const int64_t count = std::min(micro_batch, num_samples - i);
     TokenBatch batch = Batch(count);
-    STRAKE_RETURN_IF_ERROR(validation.loader->Load(i, count, &batch));
+    STRAKE_RETURN_IF_ERROR(validation.loader->Load(i, count, &batch, chunks()));
     const absl::Status added =
         engine_->EvaluateLoss(batch.tokens, batch.targets, DocumentsOf(batch));
     if (!added.ok()) return NameStep(step_, added);
@@ -639,7 +646,7 @@ absl::StatusOr<std::optional<TaskMetrics>> Trainer::ScoreTask(const ChoiceTask& 
   };
   SequenceScorer scorer(
       engine_->context(), engine_->model_parts(), mesh_,
-      {.pass_tokens = options_.engine.micro_batch * options_.engine.seq_len, .stop = ask});
+      {.pass_tokens = options_.engine.micro_batch * local_seq_len(), .stop = ask});
   STRAKE_RETURN_IF_ERROR(TellWork(observers_, {.what = absl::StrCat("answering ", task.name)}));
   const auto scores = ScoreChoices(scorer, task);
   if (stop_) return std::nullopt;
@@ -717,7 +724,7 @@ absl::StatusOr<std::optional<TrainSample>> Trainer::Generate() {
 
 absl::Status Trainer::Sample() {
   std::optional<TrainSample> sample;
-  const bool generates = mesh_.coordinates().dp == 0;
+  const bool generates = mesh_.gradient_group().rank() == 0;
   if (generates) {
     STRAKE_ASSIGN_OR_RETURN(sample, Generate());
   }

@@ -20,6 +20,7 @@
 #include "absl/status/statusor.h"
 #include "core/base/op_profile.h"
 #include "core/memory/first_touch.h"
+#include "core/tensor/sequence_chunks.h"
 #include "core/tensor/tensor_buffer.h"
 #include "data/token_batch.h"
 #include "parallel/mesh/mesh.h"
@@ -97,6 +98,8 @@ class Trainer {
   absl::Status MeasuredStep();
   double Mfu(double tokens_per_second) const;
   absl::Status StepAndWhatFollows();
+  SequenceChunks chunks() const;
+  int64_t local_seq_len() const;
   TokenBatch Batch(int64_t count) const;
   absl::Status AccumulateGradients();
   std::vector<double> SourceLosses() const;
