@@ -6,9 +6,10 @@
 
 #include "core/base/status_macros.h"
 #include "core/ops/attention/cached_attention.h"
-#include "core/ops/attention/causal_attention.h"
 #include "glog/logging.h"
 #include "models/layer_parameters.h"
+#include "parallel/context/context_attention.h"
+#include "parallel/context/context_operands.h"
 #include "parallel/tensor/shard.h"
 
 namespace strake {
@@ -54,8 +55,9 @@ AttentionShape ShapeOf(const ModelConfig& c, int64_t index, const TensorParallel
 
 AttentionBlock::AttentionBlock(const ModelConfig& config, int64_t index, const TensorParallel& tp,
                                ParameterArena* arena, ActivationRecompute recompute,
-                               ParameterArena* adapters)
+                               ParameterArena* adapters, const ContextParallel& cp)
     : recompute_(recompute),
+      cp_(cp),
       shape_(ShapeOf(config, index, tp)),
       rope_heads_{.num_heads = shape_.num_heads + shape_.num_kv_heads, .head_dim = config.head_dim},
       branch_(config, tp, arena, TensorNamesOf(config).attention_norm, index, "attention norm"),
@@ -118,8 +120,8 @@ absl::Status AttentionBlock::Attend(const Context& ctx, const Tensor& h, const T
   STRAKE_RETURN_IF_ERROR(NormalizeHeads(ctx, saved->qkv, &saved->qk_norm));
   STRAKE_RETURN_IF_ERROR(RotateHeads(ctx, saved->qkv, saved->shape.seq_len, /*position_offset=*/0,
                                      rope_table, saved->documents.positions));
-  return CausalAttentionForward(ctx, saved->qkv, saved->shape, saved->attention, saved->lse,
-                                saved->documents);
+  return ContextAttentionForward(ctx, ContextOf(*saved), saved->qkv, saved->shape, saved->attention,
+                                 saved->lse, saved->documents);
 }
 
 absl::StatusOr<ResidualStream> AttentionBlock::Forward(const Context& ctx,
@@ -181,8 +183,9 @@ absl::Status AttentionBlock::RunBackward(const Context& ctx, const Context* kept
 
   ActivationArena& dqkv_arena = qkv_.trained() ? stays.arena() : ctx.arena();
   const Tensor dqkv = dqkv_arena.Allocate(saved->qkv.dtype(), saved->qkv.shape());
-  STRAKE_RETURN_IF_ERROR(CausalAttentionBackward(ctx, da, saved->qkv, saved->attention, saved->lse,
-                                                 saved->shape, dqkv, saved->documents));
+  STRAKE_RETURN_IF_ERROR(ContextAttentionBackward(ctx, ContextOf(*saved), da, saved->qkv,
+                                                  saved->attention, saved->lse, saved->shape, dqkv,
+                                                  saved->documents));
   if (rope_table.defined()) {
     STRAKE_RETURN_IF_ERROR(RopeBackward(ctx, rope_table, rope_heads_, saved->shape.seq_len, dqkv,
                                         saved->documents.positions));
@@ -223,30 +226,63 @@ absl::Status AttentionBlock::BackwardWeight(const Context& ctx,
   return branch_.BackwardInputWeight(ctx, saved.branch);
 }
 
-absl::Status AttentionBlock::AttendCached(const Context& ctx, const CachedSequence& sequence,
-                                          const Tensor& qkv, const Tensor& a) const {
-  const int64_t count = sequence.num_tokens;
-  STRAKE_RETURN_IF_ERROR(RotateHeads(ctx, qkv, count, sequence.rope_offset, sequence.rope_table));
-  return CachedAttentionForward(ctx, qkv, ShapeFor(count, count), sequence.past, sequence.k_cache,
-                                sequence.v_cache, a, sequence.past_on_gpu);
+absl::Status AttentionBlock::GatherKeys(const Context& ctx, absl::Span<const CachedSequence> chunks,
+                                        const Tensor& qkv) const {
+  const ActivationScope scope(ctx.arena());
+  const int64_t columns = shape_.num_kv_heads * shape_.head_dim, rows = qkv.dim(0);
+  const int64_t size = chunks[0].num_tokens;
+  const Tensor own = ctx.arena().Allocate(qkv.dtype(), {rows, 2 * columns});
+  STRAKE_RETURN_IF_ERROR(
+      CopyColumns(ctx, qkv, qkv.dim(1) - 2 * columns, 2 * columns, own, /*to_column=*/0));
+  const Tensor all = ctx.arena().Allocate(qkv.dtype(), {cp_.size() * rows, 2 * columns});
+  if (!ctx.dry_run()) {
+    STRAKE_RETURN_IF_ERROR(cp_.communicator().AllGather(own, all).Wait().status());
+  }
+  const int64_t past = chunks[0].past - cp_.chunks().Of(cp_.size() * rows)[0].begin;
+  for (int rank = 0; rank < cp_.size(); ++rank) {
+    int64_t row = rank * rows;
+    for (const ShardRange& chunk : SequenceChunks{rank, cp_.size()}.Of(cp_.size() * rows)) {
+      const int64_t at = past + chunk.begin;
+      const Tensor kv = all.Rows(row, row + size);
+      row += size;
+      STRAKE_RETURN_IF_ERROR(
+          CopyColumns(ctx, kv, 0, columns, chunks[0].k_cache.Rows(at, at + size), 0));
+      STRAKE_RETURN_IF_ERROR(
+          CopyColumns(ctx, kv, columns, columns, chunks[0].v_cache.Rows(at, at + size), 0));
+    }
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<ResidualStream> AttentionBlock::ForwardCached(
-    const Context& ctx, const ResidualStream& stream,
-    absl::Span<const CachedSequence> sequences) const {
+    const Context& ctx, const ResidualStream& stream, absl::Span<const CachedSequence> sequences,
+    bool are_chunks) const {
   ResidualBranchSaved branch_saved;
   STRAKE_ASSIGN_OR_RETURN(const Tensor h, branch_.Input(ctx, stream, &branch_saved));
   STRAKE_ASSIGN_OR_RETURN(const Tensor qkv, qkv_.Forward(ctx, h, /*saved=*/nullptr));
   STRAKE_RETURN_IF_ERROR(NormalizeHeads(ctx, qkv, /*saved=*/nullptr));
   const Tensor a =
       ctx.arena().Allocate(qkv.dtype(), {qkv.dim(0), shape_.num_heads * shape_.head_dim});
-  int64_t begin = 0;
-  for (const CachedSequence& sequence : sequences) {
-    const int64_t end = begin + sequence.num_tokens;
-    STRAKE_RETURN_IF_ERROR(AttendCached(ctx, sequence, qkv.Rows(begin, end), a.Rows(begin, end)));
-    begin = end;
-  }
-  CHECK_EQ(begin, qkv.dim(0)) << "[attention_block] tokens of the sequences, rows of the stream";
+  // Calls body(sequence, its rows of qkv, its rows of a).
+  const auto for_each = [&](auto body) -> absl::Status {
+    int64_t begin = 0;
+    for (const CachedSequence& sequence : sequences) {
+      const int64_t end = begin + sequence.num_tokens;
+      STRAKE_RETURN_IF_ERROR(body(sequence, qkv.Rows(begin, end), a.Rows(begin, end)));
+      begin = end;
+    }
+    CHECK_EQ(begin, qkv.dim(0)) << "[attention_block] tokens of the sequences, rows of the stream";
+    return absl::OkStatus();
+  };
+  STRAKE_RETURN_IF_ERROR(for_each([&](const CachedSequence& s, const Tensor& rows, const Tensor&) {
+    return RotateHeads(ctx, rows, s.num_tokens, s.rope_offset, s.rope_table);
+  }));
+  if (are_chunks) STRAKE_RETURN_IF_ERROR(GatherKeys(ctx, sequences, qkv));
+  STRAKE_RETURN_IF_ERROR(
+      for_each([&](const CachedSequence& s, const Tensor& rows, const Tensor& y) {
+        return CachedAttentionForward(ctx, rows, ShapeFor(s.num_tokens, s.num_tokens), s.past,
+                                      s.k_cache, s.v_cache, y, s.past_on_gpu);
+      }));
   STRAKE_ASSIGN_OR_RETURN(const Tensor o, out_.Forward(ctx, a, /*saved=*/nullptr));
   return branch_.Output(ctx, o, &branch_saved);
 }

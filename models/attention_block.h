@@ -6,7 +6,8 @@
 //   qkv         h [R, C]              -> qkv [N, (H + 2 KV) D]  column parallel: Q, K, V
 //   qk norm     qkv, its first H + KV heads in place, where the model has it
 //   rope        the same heads in place, where the layer has RoPE
-//   attention   qkv                   -> a [N, H D]             the layer's AttentionKind
+//   attention   qkv                   -> a [N, H D]             the layer's AttentionKind; with
+//                                                               context parallelism over its ranks
 //   out         a [N, H D]            -> o [R, C]               row parallel
 //   branch      o                     -> o [R, C]               norm after it, scale
 //   Forward returns o with x as its residual: the next norm adds them
@@ -34,6 +35,7 @@
 #include "models/model_config.h"
 #include "models/residual_branch.h"
 #include "models/residual_stream.h"
+#include "parallel/context/context_parallel.h"
 #include "parallel/tensor/column_parallel_linear.h"
 #include "parallel/tensor/qk_norm.h"
 #include "parallel/tensor/row_parallel_linear.h"
@@ -71,13 +73,15 @@ class AttentionBlock {
   // config's LoRA adapters to `adapters`.
   AttentionBlock(const ModelConfig& config, int64_t index, const TensorParallel& tp,
                  ParameterArena* arena, ActivationRecompute recompute = ActivationRecompute::kNone,
-                 ParameterArena* adapters = nullptr);
+                 ParameterArena* adapters = nullptr, const ContextParallel& cp = ContextParallel());
 
   // The same block without sequence parallelism: every rank holds every token.
   AttentionBlock WithoutSequenceParallelism() const;
 
   // The layer's rope_table [P, R] is undefined where it rotates nothing. o is allocated from
-  // ctx.arena(). The documents are those of all N tokens, and outlive the backward pass.
+  // ctx.arena(). The documents are those of all N tokens, and outlive the backward pass. With
+  // context parallelism and documents, N and seq_len are those of this rank's chunks
+  // (parallel/context/context_attention.h); without documents it has whole sequences alone.
   absl::StatusOr<ResidualStream> Forward(const Context& ctx, const ResidualStream& stream,
                                          int64_t seq_len, const Tensor& rope_table,
                                          AttentionBlockSaved* saved,
@@ -93,8 +97,11 @@ class AttentionBlock {
   absl::Status BackwardWeight(const Context& ctx, const AttentionBlockSaved& saved) const;
 
   // Runs the sequences' new tokens, each over its own cache. Not with sequence parallelism.
+  // With `are_chunks` they are this context-parallel rank's two chunks of one sequence's new
+  // tokens, and every rank has the cache.
   absl::StatusOr<ResidualStream> ForwardCached(const Context& ctx, const ResidualStream& stream,
-                                               absl::Span<const CachedSequence> sequences) const;
+                                               absl::Span<const CachedSequence> sequences,
+                                               bool are_chunks = false) const;
 
   // The shape of this rank's attention.
   AttentionShape ShapeFor(int64_t num_tokens, int64_t seq_len) const;
@@ -109,9 +116,9 @@ class AttentionBlock {
   absl::Status RotateHeads(const Context& ctx, const Tensor& qkv, int64_t seq_len,
                            int64_t position_offset, const Tensor& rope_table,
                            const Tensor& positions = {}) const;
-  // Rotates and attends for one sequence's rows of qkv, into its rows of a.
-  absl::Status AttendCached(const Context& ctx, const CachedSequence& sequence, const Tensor& qkv,
-                            const Tensor& a) const;
+  // Brings the keys and values of every rank's chunks, this one's of qkv, to the cache.
+  absl::Status GatherKeys(const Context& ctx, absl::Span<const CachedSequence> chunks,
+                          const Tensor& qkv) const;
   // Computes qkv, its heads and attention, into the tensors of AllocateHeads().
   absl::Status Attend(const Context& ctx, const Tensor& h, const Tensor& rope_table,
                       AttentionBlockSaved* saved) const;
@@ -123,7 +130,13 @@ class AttentionBlock {
   absl::Status RunBackward(const Context& ctx, const Context* kept, const Tensor& rope_table,
                            const Tensor& dy, const Tensor& dx, AttentionBlockSaved* saved) const;
 
+  // The ranks that share the sequences of a pass.
+  ContextParallel ContextOf(const AttentionBlockSaved& saved) const {
+    return saved.documents.defined() ? cp_ : ContextParallel();
+  }
+
   ActivationRecompute recompute_;
+  ContextParallel cp_;
   AttentionShape shape_;  // of this rank, without batch and length
   RopeHeads rope_heads_;
   ResidualBranch branch_;

@@ -7,6 +7,7 @@
 #include "absl/functional/function_ref.h"
 #include "core/base/status_macros.h"
 #include "core/memory/activation_arena.h"
+#include "core/tensor/sequence_chunks.h"
 #include "glog/logging.h"
 #include "parallel/comm/communicator.h"
 
@@ -49,8 +50,33 @@ Caches DryRunCaches(const ModelParts& model, int64_t max_tokens, int64_t past) {
   });
 }
 
+// Computes tokens in chunks on each context-parallel rank. Their caches are whole on all.
+absl::Status DecodeChunks(const Context& ctx, const ModelParts& model,
+                          absl::Span<const int32_t> tokens, Caches& caches) {
+  const ActivationScope scope(ctx.arena());
+  const SequenceChunks& chunks = model.front().context_parallel().chunks();
+  const std::vector<int32_t> own = chunks.Take(tokens.data(), /*num_sequences=*/1, tokens.size());
+  STRAKE_ASSIGN_OR_RETURN(const Tensor input, Input(ctx, own));
+  const auto run = [&](const Context& /*ctx*/, int i, const Tensor& x) {
+    return model.part(i).DecodeChunks(ctx, input, &caches[i], x);
+  };
+  return model.Forward(ctx, input.dim(0), run).status();
+}
+
+// The number of a sequence's new tokens that context-parallel ranks share. The kernels of attention
+// cut keys into tiles of 64, which decides bits; and the last token is computed on every rank.
+int64_t NumShared(const ModelParts& model, int64_t num_tokens) {
+  const int num_ranks = model.front().context_parallel().size();
+  const int64_t multiple = 2 * num_ranks * int64_t{64};
+  return num_ranks == 1 ? 0 : (num_tokens - 1) / multiple * multiple;
+}
+
 absl::StatusOr<Tensor> Decode(const Context& ctx, const ModelParts& model,
                               absl::Span<const int32_t> tokens, Caches& caches) {
+  if (const int64_t shared = NumShared(model, tokens.size()); shared > 0) {
+    STRAKE_RETURN_IF_ERROR(DecodeChunks(ctx, model, tokens.first(shared), caches));
+    tokens.remove_prefix(shared);
+  }
   STRAKE_ASSIGN_OR_RETURN(const Tensor input, Input(ctx, tokens));
   STRAKE_ASSIGN_OR_RETURN(
       const Tensor logits,

@@ -19,6 +19,9 @@
 
 namespace strake {
 
+// Ranks of context parallelism share the tokens of a long prompt, and have all keys and values of
+// it.
+//
 // Between calls, the context's arena must be used as far as it was at the first. Every rank of the
 // model makes a decoder and calls it alike: each has the keys and values of its own layers and
 // heads.

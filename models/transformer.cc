@@ -124,9 +124,10 @@ absl::Status CheckTensorParallel(const ModelConfig& config, int num_ranks) {
 Transformer::Transformer(const ModelConfig& config, int64_t max_seq_len, ParameterArena* arena,
                          const TensorParallel& tp, const LogitsChunk& logits_chunk,
                          ActivationRecompute recompute, ParameterArena* adapters,
-                         std::optional<LayerRange> part)
+                         std::optional<LayerRange> part, const ContextParallel& cp)
     : config_(config),
       tp_(tp),
+      cp_(cp),
       range_(part.value_or(LayerRange{0, config.num_layers})),
       rope_tables_(config, max_seq_len) {
   const absl::Status fits = CheckTensorParallel(config, tp.size());
@@ -147,7 +148,7 @@ Transformer::Transformer(const ModelConfig& config, int64_t max_seq_len, Paramet
     position_table_ = AddPositionTable(config, tp, arena);
   }
   for (int64_t i = range_.begin; i < range_.end; ++i) {
-    layers_->attention.emplace_back(config, i, tp, arena, recompute, adapters);
+    layers_->attention.emplace_back(config, i, tp, arena, recompute, adapters, cp);
     layers_->mlp.emplace_back(config, i, tp, arena, recompute, adapters);
   }
   if (is_last()) {
@@ -433,15 +434,16 @@ absl::Status Transformer::CopyTableRows(const Context& ctx, int64_t past,
 }
 
 CachedSequence Transformer::SequenceAt(const Context& ctx, int64_t i, const KvCache& cache,
-                                       int64_t count, const DecodePlace* place) const {
+                                       int64_t count, const ShardRange& some,
+                                       const DecodePlace* place) const {
   const int64_t layer = range_.begin + i;
-  CachedSequence at = {.num_tokens = count,
-                       .past = cache.length_,
+  CachedSequence at = {.num_tokens = some.size(),
+                       .past = cache.length_ + some.begin,
                        .k_cache = cache.keys_[i],
                        .v_cache = cache.values_[i]};
   const int table = rope_tables_.IndexOf(layer);
   if (place == nullptr) {
-    at.rope_table = rope_tables_.ForLayer(ctx, layer, at.past + count);
+    at.rope_table = rope_tables_.ForLayer(ctx, layer, cache.length_ + count);
     at.rope_offset = at.past;
   } else {
     at.past_on_gpu = place->past.tensor();
@@ -460,7 +462,7 @@ absl::StatusOr<ResidualStream> Transformer::RunCached(const Context& ctx, const 
   std::vector<CachedSequence> sequences(caches.size());
   for (int64_t i = 0; i < range_.size(); ++i) {
     for (size_t s = 0; s < caches.size(); ++s) {
-      sequences[s] = SequenceAt(ctx, i, *caches[s], count, place);
+      sequences[s] = SequenceAt(ctx, i, *caches[s], count, {0, count}, place);
     }
     STRAKE_ASSIGN_OR_RETURN(stream, layers.attention[i].ForwardCached(ctx, stream, sequences));
     MlpBlockSaved mlp_saved;
@@ -510,6 +512,38 @@ absl::StatusOr<Tensor> Transformer::Decode(const Context& ctx, const Tensor& tok
       GatheredLogits(ctx, {.x = last(stream.x), .residual = last(stream.residual)}));
   // In one row, padding comes after the vocabulary.
   return Tensor(logits.raw(), logits.dtype(), {1, config_.vocab_size}, logits.device());
+}
+
+absl::StatusOr<Tensor> Transformer::DecodeChunks(const Context& ctx, const Tensor& tokens,
+                                                 KvCache* cache, const Tensor& input) const {
+  const int64_t count = tokens.dim(0) * cp_.size();
+  CHECK(cp_.chunks().Divide(count)) << "[transformer] chunks of " << count << " tokens";
+  CheckRoom(*cache, count);
+  const Layers& layers = *decode_layers_;
+  const auto chunks = cp_.chunks().Of(count);
+  ResidualStream stream = {.x = input};
+  if (is_first()) {
+    STRAKE_ASSIGN_OR_RETURN(stream.x, EmbedTokens(ctx, layers, tokens));
+    int64_t row = 0;
+    for (const ShardRange& chunk : chunks) {
+      STRAKE_RETURN_IF_ERROR(AddPositions(ctx, PositionTable(), config_.max_positions,
+                                          cache->length_ + chunk.begin,
+                                          stream.x.Rows(row, row + chunk.size())));
+      row += chunk.size();
+    }
+  }
+  for (int64_t i = 0; i < range_.size(); ++i) {
+    std::vector<CachedSequence> sequences;
+    for (const ShardRange& chunk : chunks) {
+      sequences.push_back(SequenceAt(ctx, i, *cache, count, chunk, /*place=*/nullptr));
+    }
+    STRAKE_ASSIGN_OR_RETURN(stream, layers.attention[i].ForwardCached(ctx, stream, sequences,
+                                                                      /*are_chunks=*/true));
+    MlpBlockSaved mlp_saved;
+    STRAKE_ASSIGN_OR_RETURN(stream, layers.mlp[i].Forward(ctx, stream, &mlp_saved));
+  }
+  cache->length_ += count;
+  return is_last() ? Tensor() : SummedStream(ctx, stream);
 }
 
 absl::StatusOr<Tensor> Transformer::DecodeEach(const Context& ctx, const Tensor& tokens,

@@ -54,6 +54,7 @@
 #include "models/model_config.h"
 #include "models/residual_stream.h"
 #include "models/rope_tables.h"
+#include "parallel/context/context_parallel.h"
 #include "parallel/pipeline/stage_layers.h"
 #include "parallel/tensor/tensor_parallel.h"
 #include "parallel/tensor/vocab_parallel_embedding.h"
@@ -98,6 +99,10 @@ class Transformer {
   // `part` are the layers of a part of the model; without it, all. Of a tied model, the last part
   // has a copy of the table, which counts on the first one (SegmentSlice::owner).
   //
+  // With context parallelism passes with documents are of this rank's chunks: tokens, targets and
+  // documents.positions, and seq_len is the number of its tokens of a sequence. Passes without
+  // documents are of whole sequences, which the rank has alone, and so is generation.
+  //
   // With config.lora the parameters in `arena` are frozen, and the caller allocates it without
   // gradients; the adapters' are added to `adapters`, which is then what is trained. CHECKs
   // CheckLora(), and that there is such an arena.
@@ -105,13 +110,15 @@ class Transformer {
               const TensorParallel& tp = TensorParallel(),
               const LogitsChunk& logits_chunk = LogitsChunk(),
               ActivationRecompute recompute = ActivationRecompute::kNone,
-              ParameterArena* adapters = nullptr, std::optional<LayerRange> part = std::nullopt);
+              ParameterArena* adapters = nullptr, std::optional<LayerRange> part = std::nullopt,
+              const ContextParallel& cp = ContextParallel());
   // Not copyable: layers point at each other's parameters.
   Transformer(const Transformer&) = delete;
   Transformer& operator=(const Transformer&) = delete;
 
   const ModelConfig& config() const { return config_; }
   const TensorParallel& tensor_parallel() const { return tp_; }
+  const ContextParallel& context_parallel() const { return cp_; }
   // CHECKs is_last().
   const HeadLoss& head() const;
 
@@ -180,6 +187,11 @@ class Transformer {
   // one that is not the last returns x [n, C].
   absl::StatusOr<Tensor> Decode(const Context& ctx, const Tensor& tokens, KvCache* cache,
                                 const DecodePlace* place = nullptr, const Tensor& input = {}) const;
+  // Appends tokens of which each context-parallel rank has its two chunks, [n/C] (i32), to a cache
+  // that all ranks have. Returns what a part that is not the last one returns of them, else an
+  // undefined tensor.
+  absl::StatusOr<Tensor> DecodeChunks(const Context& ctx, const Tensor& tokens, KvCache* cache,
+                                      const Tensor& input = {}) const;
   // Appends token r of [R] (i32) to cache r, and returns the logits [R, padded_vocab_size()] after
   // each, on every rank; of parts, likewise. On the CPU, up to 8 sequences have the bits that each
   // has alone.
@@ -229,9 +241,9 @@ class Transformer {
   static absl::StatusOr<Tensor> SummedStream(const Context& ctx, const ResidualStream& stream);
   // CHECKs that the cache and the positions have room for `count` more tokens.
   void CheckRoom(const KvCache& cache, int64_t count) const;
-  // Returns where `count` tokens of a cache stand in the i-th of the part's layers.
+  // Returns where some of `count` new tokens of a cache stand in the i-th of the part's layers.
   CachedSequence SequenceAt(const Context& ctx, int64_t i, const KvCache& cache, int64_t count,
-                            const DecodePlace* place) const;
+                            const ShardRange& some, const DecodePlace* place) const;
   // Runs x, embedded tokens or a part's input, through the layers: `count` tokens for each cache,
   // which grows.
   absl::StatusOr<ResidualStream> RunCached(const Context& ctx, const Tensor& x, int64_t count,
@@ -257,6 +269,7 @@ class Transformer {
 
   const ModelConfig config_;
   const TensorParallel tp_;
+  const ContextParallel cp_;
   const LayerRange range_;
   RopeTables rope_tables_;
   const Parameter* first_parameter_ = nullptr;

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdint>
+#include <vector>
 
 #include "core/tensor/shard_range.h"
 
@@ -27,6 +28,18 @@ struct SequenceChunks {
     const int64_t size = seq_len / (2 * num_ranks), last = 2 * num_ranks - 1 - rank;
     return {
         {{rank * size, (rank + 1) * size}, {last * size, rank == 0 ? seq_len : (last + 1) * size}}};
+  }
+
+  // Returns the numbers of the rank's tokens, of [num_sequences * seq_len] of all tokens.
+  std::vector<int32_t> Take(const int32_t* all, int64_t num_sequences, int64_t seq_len) const {
+    std::vector<int32_t> local;
+    local.reserve(num_sequences * NumLocal(seq_len));
+    for (int64_t i = 0; i < num_sequences; ++i, all += seq_len) {
+      for (const ShardRange& chunk : Of(seq_len)) {
+        local.insert(local.end(), all + chunk.begin, all + chunk.end);
+      }
+    }
+    return local;
   }
 };
 

@@ -18,6 +18,9 @@ enum class ContextComm : uint8_t {
   kAllGather,  // all at once, before attention
 };
 
+// "ring", "all_gather".
+const char* ContextCommName(ContextComm comm);
+
 // Cheap to copy; refers to the communicator.
 class ContextParallel {
  public:
@@ -25,6 +28,9 @@ class ContextParallel {
   ContextParallel() = default;
   // The ranks of `communicator`, which must outlive this.
   explicit ContextParallel(Communicator& communicator, ContextComm comm = ContextComm::kRing);
+
+  // Rank `rank` of `size` for dry runs alone, without a communicator.
+  static ContextParallel Planned(int rank, int size);
 
   int rank() const { return chunks_.rank; }
   int size() const { return chunks_.num_ranks; }

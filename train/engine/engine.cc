@@ -47,11 +47,9 @@ Engine::Engine(const EngineOptions& options, const Mesh& mesh)
       team_(options.num_threads) {
   const absl::Status divided = CheckSequence(options_.seq_len, cp_.size());
   CHECK(divided.ok()) << "[engine] " << divided;
-  CHECK_EQ(cp_.size(), 1) << "[engine] models without context parallelism: "
-                          << mesh.sizes().ToString();
   const bool lora = options_.model.lora.enabled();
   models_ = MakeStageModels(options_, mesh.sizes().pp, mesh.coordinates().pp, tp_,
-                            lora ? &base_ : &parameters_, &parameters_);
+                            lora ? &base_ : &parameters_, &parameters_, cp_);
   PadBuckets(&parameters_, options_.dtype, GradientGroupSize(mesh.sizes()), options_.gradients);
   MakeWholeSequences();
 }

@@ -27,17 +27,18 @@ EngineOptions WithCut(const EngineOptions& options, int stages) {
 }  // namespace
 
 InferenceModel::InferenceModel(const EngineOptions& options, const MeshVector& sizes, int stage,
-                               const TensorParallel& tp) {
+                               const TensorParallel& tp, const ContextParallel& cp) {
   CHECK(!options.model.lora.enabled()) << "[inference_model] adapters are added to the weights";
   models_ = MakeStageModels(WithCut(options, sizes.pp), sizes.pp, stage, tp, &parameters_,
-                            /*adapters=*/nullptr);
+                            /*adapters=*/nullptr, cp);
 }
 
 absl::StatusOr<std::unique_ptr<InferenceModel>> InferenceModel::Create(const EngineOptions& options,
                                                                        const Mesh& mesh) {
   std::unique_ptr<InferenceModel> model(new InferenceModel(
       options, mesh.sizes(), mesh.coordinates().pp,
-      TensorParallel(mesh.communicator(MeshAxis::kTp), options.sequence_parallel)));
+      TensorParallel(mesh.communicator(MeshAxis::kTp), options.sequence_parallel),
+      ContextParallel(mesh.communicator(MeshAxis::kCp))));
   STRAKE_RETURN_IF_ERROR(
       model->parameters_.Allocate(options.dtype, /*with_gradients=*/false, options.device));
   for (const auto& part : model->models_) STRAKE_RETURN_IF_ERROR(part->PlaceTables());
@@ -52,7 +53,8 @@ std::unique_ptr<InferenceModel> InferenceModel::DryRun(const EngineOptions& opti
                                                        const MeshVector& sizes, int stage) {
   std::unique_ptr<InferenceModel> model(
       new InferenceModel(options, sizes, stage,
-                         TensorParallel::Planned(/*rank=*/0, sizes.tp, options.sequence_parallel)));
+                         TensorParallel::Planned(/*rank=*/0, sizes.tp, options.sequence_parallel),
+                         ContextParallel::Planned(/*rank=*/0, sizes.cp)));
   model->parameters_.AllocateDryRun(options.dtype, options.device, /*with_gradients=*/false);
   return model;
 }

@@ -11,6 +11,7 @@
 #include "core/memory/parameter_arena.h"
 #include "models/model_parts.h"
 #include "models/transformer.h"
+#include "parallel/context/context_parallel.h"
 #include "parallel/mesh/mesh.h"
 #include "parallel/pipeline/stage_links.h"
 #include "train/engine/engine_options.h"
@@ -36,7 +37,7 @@ class InferenceModel {
 
  private:
   InferenceModel(const EngineOptions& options, const MeshVector& sizes, int stage,
-                 const TensorParallel& tp);
+                 const TensorParallel& tp, const ContextParallel& cp);
 
   ParameterArena parameters_;
   std::vector<std::unique_ptr<Transformer>> models_;

@@ -135,7 +135,8 @@ EngineOptions WithLayersOfParts(EngineOptions options, int stages) {
 std::vector<std::unique_ptr<Transformer>> MakeStageModels(const EngineOptions& options, int stages,
                                                           int stage, const TensorParallel& tp,
                                                           ParameterArena* weights,
-                                                          ParameterArena* adapters) {
+                                                          ParameterArena* adapters,
+                                                          const ContextParallel& cp) {
   const PipelineShape shape = PipelineShapeOf(options, stages);
   const std::vector<int64_t> counts = LayersOfParts(options, stages);
   std::vector<std::unique_ptr<Transformer>> models;
@@ -144,7 +145,7 @@ std::vector<std::unique_ptr<Transformer>> MakeStageModels(const EngineOptions& o
     models.push_back(
         std::make_unique<Transformer>(options.model, options.seq_len, weights, tp,
                                       options.logits_chunk, options.activation_recompute, adapters,
-                                      LayersOfPart(counts, PipelinePart(shape, stage, chunk))));
+                                      LayersOfPart(counts, PipelinePart(shape, stage, chunk)), cp));
   }
   if (stages > 1) {
     ParameterArena whole, whole_adapters;

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "core/memory/parameter_arena.h"
 #include "models/transformer.h"
+#include "parallel/context/context_parallel.h"
 #include "parallel/pipeline/schedule.h"
 #include "parallel/pipeline/stage_layers.h"
 #include "parallel/tensor/tensor_parallel.h"
@@ -40,10 +41,10 @@ LayerCosts RecordLayerCosts(const EngineOptions& options);
 // A stage's models, by chunk. Their parameters are added to `weights` as parts, or with LoRA those
 // that are trained to `adapters`, which may be null without it. Both must outlive the models, and
 // know which tensors of the model other stages have.
-std::vector<std::unique_ptr<Transformer>> MakeStageModels(const EngineOptions& options, int stages,
-                                                          int stage, const TensorParallel& tp,
-                                                          ParameterArena* weights,
-                                                          ParameterArena* adapters);
+std::vector<std::unique_ptr<Transformer>> MakeStageModels(
+    const EngineOptions& options, int stages, int stage, const TensorParallel& tp,
+    ParameterArena* weights, ParameterArena* adapters,
+    const ContextParallel& cp = ContextParallel());
 
 }  // namespace strake
 
