@@ -95,7 +95,7 @@ absl::StatusOr<StageCounts> CountStep(const CommCostOptions& o, const Mesh& mesh
     if (arena == nullptr) continue;
     STRAKE_RETURN_IF_ERROR(InitializeParameters(/*seed=*/1, engine->team(), arena));
   }
-  const testing::TestTensor tokens(DType::kI32, {o.seq_len * o.micro_batch});
+  const testing::TestTensor tokens(DType::kI32, {o.seq_len * o.micro_batch / o.sizes.cp});
   testing::FillTokens(tokens, /*seed=*/mesh.coordinates().dp, o.model.vocab_size);
   Counts before;
   const auto count = [&] {
@@ -122,15 +122,16 @@ absl::StatusOr<StageCounts> CountStep(const CommCostOptions& o, const Mesh& mesh
 }
 
 std::string Name(const CommCostOptions& o) {
-  return absl::StrCat(
-      o.model.family->model_type, ", ", o.model.num_kv_heads, " key/value heads, vocabulary ",
-      o.model.vocab_size, o.model.tie_word_embeddings ? ", tied, " : ", untied, ",
-      o.sizes.ToString(), ", sequence parallelism ", o.sequence_parallel, ", zero ",
-      o.gradients.zero, ", micro-batches ", o.num_micro_batches, ", buckets of ",
-      o.gradients.bucket_bytes, " bytes, ", DTypeName(o.dtype),
-      o.gradients.reduce_in_bf16 ? ", reduced in bf16" : "", ", adapters of rank ",
-      o.model.lora.rank, ", recomputed ", static_cast<int>(o.activation_recompute), ", ",
-      PipelineKindName(o.pipeline.kind), " of ", o.pipeline.chunks, " chunks");
+  return absl::StrCat(o.model.family->model_type, ", ", o.model.num_kv_heads,
+                      " key/value heads, vocabulary ", o.model.vocab_size,
+                      o.model.tie_word_embeddings ? ", tied, " : ", untied, ", o.sizes.ToString(),
+                      ", sequence parallelism ", o.sequence_parallel, ", zero ", o.gradients.zero,
+                      ", micro-batches ", o.num_micro_batches, ", buckets of ",
+                      o.gradients.bucket_bytes, " bytes, ", DTypeName(o.dtype),
+                      o.gradients.reduce_in_bf16 ? ", reduced in bf16" : "", ", adapters of rank ",
+                      o.model.lora.rank, ", recomputed ", static_cast<int>(o.activation_recompute),
+                      ", ", PipelineKindName(o.pipeline.kind), " of ", o.pipeline.chunks,
+                      " chunks, ", ContextCommName(o.context_comm));
 }
 
 std::vector<std::string> Texts(const std::vector<CommCostRow>& rows) {
@@ -223,6 +224,34 @@ void TestPipelines(int tp, int pp, int dp, std::set<RowKey>* seen) {
   }
 }
 
+// Both ways of context parallelism, beside the other axes, with windows in some of the models.
+void TestContexts(const MeshVector& sizes, std::set<RowKey>* seen) {
+  int n = 0;
+  std::vector<ModelConfig> models = Models(sizes.tp);
+  models.push_back(Model("mistral", sizes.tp, 48, /*tied=*/false));
+  for (const ModelConfig& model : models) {
+    for (const ContextComm comm : {ContextComm::kRing, ContextComm::kAllGather}) {
+      for (const int zero : {0, 1, 2}) {
+        ++n;
+        const int64_t num_micro_batches = 1 + n % 3;
+        ExpectEqualToCounters({{.model = model,
+                                .seq_len = 24,
+                                .micro_batch = 1 + n / 2 % 2,
+                                .dtype = n % 5 == 0 ? DType::kF64 : DType::kF32,
+                                .sequence_parallel = n % 4 < 2,
+                                .context_comm = comm,
+                                .gradients = {.zero = zero, .bucket_bytes = 3000},
+                                .pipeline = {.micro_batches = num_micro_batches},
+                                .activation_recompute = static_cast<ActivationRecompute>(n % 3)},
+                               sizes,
+                               /*rank=*/0,
+                               num_micro_batches},
+                              seen);
+      }
+    }
+  }
+}
+
 void TestLayouts(int tp, int dp, std::set<RowKey>* seen) {
   constexpr int64_t kBucketBytes[] = {1, 3000, 25 << 20};
   int n = 0;
@@ -266,8 +295,20 @@ TEST(CommCostCountersTest, EveryRowOfEveryLayout) {
   TestPipelines(/*tp=*/1, /*pp=*/2, /*dp=*/1, &seen);
   TestPipelines(/*tp=*/2, /*pp=*/2, /*dp=*/2, &seen);
   TestPipelines(/*tp=*/1, /*pp=*/4, /*dp=*/1, &seen);
+  for (const int cp : {2, 3, 4}) TestContexts({.dp = 1, .pp = 1, .cp = cp, .tp = 1}, &seen);
+  TestContexts({.dp = 2, .pp = 2, .cp = 2, .tp = 1}, &seen);
+  TestContexts({.dp = 1, .pp = 1, .cp = 2, .tp = 2}, &seen);
   using Kind = CollectiveKind;
   std::set<RowKey> expected = {
+      {Phase::kContext, "cp", Kind::kSend},
+      {Phase::kContext, "cp", Kind::kRecv},
+      {Phase::kContext, "cp", Kind::kAllGather},
+      {Phase::kContext, "cp", Kind::kReduceScatterSum},
+      {Phase::kGradients, "dp_cp", Kind::kAllReduceSum},
+      {Phase::kGradients, "dp_cp", Kind::kReduceScatterSum},
+      {Phase::kShardedOptimizer, "dp_cp", Kind::kAllGather},
+      {Phase::kNorm, "dp_cp", Kind::kAllReduceSum},
+      {Phase::kControl, "dp_cp", Kind::kAllReduceSum},
       {Phase::kLoss, "tp", Kind::kAllReduceMax},
       {Phase::kLoss, "tp", Kind::kAllReduceSum},
       {Phase::kGradients, "dp", Kind::kAllReduceSum},

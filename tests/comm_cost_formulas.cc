@@ -7,6 +7,7 @@
 #include "core/base/exact_sum.h"
 #include "core/memory/parameter_arena.h"
 #include "core/ops/softmax_cross_entropy/softmax_cross_entropy.h"
+#include "core/tensor/sequence_chunks.h"
 #include "parallel/data/gradient_buckets.h"
 #include "parallel/mesh/mesh.h"
 #include "parallel/tensor/partial_gradients.h"
@@ -42,7 +43,7 @@ class AxisCost {
 
 // The parts of the model in a rank's stage.
 struct StageShare {
-  int64_t layers = 0;
+  std::vector<int64_t> windows = {};  // of the attention of its layers
   int64_t is_first = 1, is_last = 1;  // 0 or 1
   // The parts with one before them, in the model's order, and with one behind them.
   int64_t parts_behind = 0, parts_before = 0;
@@ -50,12 +51,16 @@ struct StageShare {
 
 StageShare ShareOf(const CommCostOptions& o) {
   const int stages = o.sizes.pp, stage = CoordinatesOf(o.sizes, o.rank).pp;
-  if (stages == 1) return {.layers = o.model.num_layers};
   const std::vector<int64_t> counts = LayersOfParts(o, stages);
   const int num_parts = static_cast<int>(counts.size());
   StageShare share = {.is_first = stage == 0, .is_last = stage == stages - 1};
+  int64_t layer = 0;
+  for (int part = 0; part < num_parts; ++part) {
+    for (int64_t i = 0; i < counts[part]; ++i, ++layer) {
+      if (part % stages == stage) share.windows.push_back(o.model.AttentionOf(layer).window);
+    }
+  }
   for (int part = stage; part < num_parts; part += stages) {
-    share.layers += counts[part];
     share.parts_behind += part > 0;
     share.parts_before += part + 1 < num_parts;
   }
@@ -78,9 +83,11 @@ ParameterCounts CountParameters(const CommCostOptions& o) {
       o, o.sizes.pp, at.pp, TensorParallel::Planned(at.tp, o.sizes.tp, o.sequence_parallel),
       &weights, &adapters);
   ParameterArena& arena = o.model.lora.enabled() ? adapters : weights;
-  PadBuckets(&arena, o.dtype, o.sizes.dp, o.gradients);
+  const int sharers = o.sizes.dp * o.sizes.cp;
+  PadBuckets(&arena, o.dtype, sharers, o.gradients);
   arena.AllocateDryRun(o.dtype);
-  const std::vector<ShardRange> updated = UpdatedRanges(arena, o.sizes.dp, at.dp, o.gradients);
+  const std::vector<ShardRange> updated =
+      UpdatedRanges(arena, sharers, at.dp * o.sizes.cp + at.cp, o.gradients);
   ParameterCounts counts = {
       .elements = arena.num_elements(),
       .grad_bytes = static_cast<int64_t>(DTypeSize(arena.grad_dtype())),
@@ -109,8 +116,8 @@ int64_t NumQkNormSums(const CommCostOptions& o, int64_t layers, CommPhase phase)
 }
 
 void AddLayers(const CommCostOptions& o, const StageShare& stage, AxisCost& tp) {
-  const int64_t micro_batches = o.num_micro_batches, layers = stage.layers;
-  const int64_t tokens = o.seq_len * o.micro_batch, element_bytes = DTypeSize(o.dtype);
+  const int64_t micro_batches = o.num_micro_batches, layers = stage.windows.size();
+  const int64_t tokens = o.seq_len * o.micro_batch / o.sizes.cp, element_bytes = DTypeSize(o.dtype);
   for (const auto& [phase, sums] : {std::pair{CommPhase::kEmbedding, stage.is_first},
                                     {CommPhase::kForward, 2 * layers},
                                     {CommPhase::kBackward, 2 * layers},
@@ -143,7 +150,8 @@ void AddLayers(const CommCostOptions& o, const StageShare& stage, AxisCost& tp) 
 
 void AddMessages(const CommCostOptions& o, const StageShare& stage, const ParameterCounts& counts,
                  AxisCost& link, AxisCost& pp) {
-  const int64_t tokens = o.seq_len * o.micro_batch / (o.sequence_parallel ? o.sizes.tp : 1);
+  const int64_t tokens =
+      o.seq_len * o.micro_batch / o.sizes.cp / (o.sequence_parallel ? o.sizes.tp : 1);
   const int64_t bytes = tokens * o.model.hidden_size * DTypeSize(o.dtype);
   // Gradients cross each boundary as often as activations.
   const int64_t messages = o.num_micro_batches * (stage.parts_behind + stage.parts_before);
@@ -154,6 +162,62 @@ void AddMessages(const CommCostOptions& o, const StageShare& stage, const Parame
   for (const Kind kind : {Kind::kSend, Kind::kRecv}) {
     pp.Add(CommPhase::kTiedTable, kind, counts.tied_parts, tied_bytes);
   }
+}
+
+// The number of chunks of a rank whose keys a query of another one sees, by definition.
+int64_t NumChunksSeen(const SequenceChunks& from, const SequenceChunks& by, int64_t seq_len,
+                      int64_t window) {
+  int64_t count = 0;
+  for (const ShardRange& keys : from.Of(seq_len)) {
+    bool seen = false;
+    for (const ShardRange& queries : by.Of(seq_len)) {
+      for (int64_t i = queries.begin; i < queries.end; ++i) {
+        seen = seen || (keys.begin <= i && (window == 0 || keys.end > i - window + 1));
+      }
+    }
+    count += seen;
+  }
+  return count;
+}
+
+void AddRing(const CommCostOptions& o, const StageShare& stage, int64_t elements, AxisCost& cp) {
+  const int64_t forward_passes = o.activation_recompute == ActivationRecompute::kFull ? 3 : 2;
+  const int64_t element_bytes = DTypeSize(o.dtype);
+  const int64_t gradient_bytes = DTypeSize(AccumulationDType(o.dtype));
+  const SequenceChunks mine = {CoordinatesOf(o.sizes, o.rank).cp, o.sizes.cp};
+  int64_t send_calls = 0, send_bytes = 0, recv_calls = 0, recv_bytes = 0;
+  for (const int64_t window : stage.windows) {
+    for (int rank = 0; rank < o.sizes.cp; ++rank) {
+      if (rank == mine.rank) continue;
+      const SequenceChunks other = {rank, o.sizes.cp};
+      const int64_t sent = NumChunksSeen(mine, other, o.seq_len, window);
+      const int64_t received = NumChunksSeen(other, mine, o.seq_len, window);
+      // Gradients go the other way.
+      send_calls += forward_passes * (sent > 0) + (received > 0);
+      recv_calls += forward_passes * (received > 0) + (sent > 0);
+      send_bytes += elements * (forward_passes * sent * element_bytes + received * gradient_bytes);
+      recv_bytes += elements * (forward_passes * received * element_bytes + sent * gradient_bytes);
+    }
+  }
+  const int64_t times = o.num_micro_batches;
+  cp.Add(CommPhase::kContext, Kind::kSend, times * send_calls, times * send_bytes);
+  cp.Add(CommPhase::kContext, Kind::kRecv, times * recv_calls, times * recv_bytes);
+}
+
+void AddContext(const CommCostOptions& o, const StageShare& stage, AxisCost& cp) {
+  if (o.sizes.cp == 1) return;
+  const auto heads =
+      AttentionHeadShard(o.model.num_heads, o.model.num_kv_heads, o.sizes.tp, /*rank=*/0);
+  const int64_t of_token = 2 * heads->key_value.range.size() * o.model.head_dim;
+  if (o.context_comm == ContextComm::kRing) {
+    return AddRing(o, stage, o.micro_batch * o.seq_len / (2 * o.sizes.cp) * of_token, cp);
+  }
+  const int64_t layers = stage.windows.size() * o.num_micro_batches;
+  const int64_t gathers = layers * (o.activation_recompute == ActivationRecompute::kFull ? 3 : 2);
+  const int64_t elements = o.micro_batch * o.seq_len * of_token;
+  cp.Add(CommPhase::kContext, Kind::kReduceScatterSum, layers,
+         layers * elements * DTypeSize(AccumulationDType(o.dtype)));
+  cp.Add(CommPhase::kContext, Kind::kAllGather, gathers, gathers * elements * DTypeSize(o.dtype));
 }
 
 void AddGradients(const CommCostOptions& o, const ParameterCounts& counts, AxisCost& dp) {
@@ -173,12 +237,14 @@ std::vector<CommCostRow> CommCostByFormula(const CommCostOptions& o) {
   const StageShare stage = ShareOf(o);
   const bool sharded = o.gradients.zero > 0;
   std::vector<CommCostRow> rows;
-  AxisCost tp("tp", o.sizes.tp, &rows), pp("pp", o.sizes.pp, &rows), dp("dp", o.sizes.dp, &rows);
+  AxisCost tp("tp", o.sizes.tp, &rows), pp("pp", o.sizes.pp, &rows), cp("cp", o.sizes.cp, &rows);
+  AxisCost dp(o.sizes.cp > 1 ? "dp_cp" : "dp", o.sizes.dp * o.sizes.cp, &rows);
   AxisCost link("pp", 2, &rows);
   // With as many heads as ranks, or more, no head is shared.
   AxisCost kv("kv", static_cast<int>(o.sizes.tp / o.model.num_kv_heads), &rows);
 
   AddLayers(o, stage, tp);
+  AddContext(o, stage, cp);
   AddMessages(o, stage, counts, link, pp);
   AddGradients(o, counts, dp);
   tp.Add(CommPhase::kPartialGradients, Kind::kAllReduceSum, 1,

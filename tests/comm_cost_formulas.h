@@ -1,13 +1,14 @@
 // The collectives of a training step by formula, to compare with the record of a step and with the
 // communicators' counts. From the model it only uses a rank's parameters.
 //
-//   T tensor-parallel and D data-parallel ranks; P stages; M micro-batches per step and rank, of N
-//   tokens, n = N, or N / T with sequence parallelism (SP); S of the stage's parts of the model
-//   have one before them, and R one behind them; L layers of the stage, hidden size C, KV key/value
-//   heads; E elements of the rank's parameters, gaps included, in B buckets of gradients; K chunks
-//   of a micro-batch's logits (models/head_loss.h); P of those that the rank updates have partial
-//   gradients: Pr of replicated parameters, Pk of replicated key/value heads. Elements are of the
-//   parameters' dtype, of gradients where marked g, f64 where marked d.
+//   T tensor-parallel, X context-parallel and D data-parallel ranks; P stages; M micro-batches per
+//   step and rank, of N of its tokens, n = N, or N / T with sequence parallelism (SP); S of the
+//   stage's parts of the model have one before them, and R one behind them; L layers of the stage,
+//   hidden size C, KV key/value heads; E elements of the rank's parameters, gaps included, in B
+//   buckets of gradients; K chunks of a micro-batch's logits (models/head_loss.h); P of those that
+//   the rank updates have partial gradients: Pr of replicated parameters, Pk of replicated
+//   key/value heads. Elements are of the parameters' dtype, of gradients where marked g, f64 where
+//   marked d.
 //
 //   phase              axis  collective              calls          elements per call
 //   embedding          tp    sum                     M              N C
@@ -21,6 +22,10 @@
 //   again, backward    tp    all-reduce              L M            2 N g, if all is recomputed
 //   loss               tp    all-reduce max          M K            N g in all, per micro-batch
 //                      tp    all-reduce              M K            2 N g in all, per micro-batch
+//   context            cp    ring: send, receive     L M (2 Z + Z')  N K / 2 for each chunk moved
+//   again              cp    ring: send, receive     L M Z          if all is recomputed
+//                      cp    all-gather              2 L M          N X K; 3 L M if recomputed
+//                      cp    reduce-scatter          L M            N X K g
 //   pipeline           pp    send, receive           M (S + R)      n C: activations, gradients
 //   tied_table         pp    send, receive           1 for a bucket its elements that the rank
 //                            on the first, last stage               updates, g
@@ -36,6 +41,11 @@
 //   control            tp    all-reduce              1              1 d: stop
 //                      pp    all-reduce              1              2 d: stop, loss
 //                      dp    all-reduce              1              2 d: stop, loss
+//
+// A token has K elements of keys and values on a rank, and a rank N / 2 tokens in each of its two
+// chunks. Of the others' queries Z ranks see some of its keys, and its own see those of Z' ranks.
+// Chunks of keys go to the ranks that see them, gradients in g back. The group of gradients,
+// optimizer, norm and control is dp, with context parallelism dp times cp.
 //
 // The first stage has the embedding's rows, the last one those of head and loss. "sum" is an
 // all-reduce, or with SP a reduce-scatter, whose all-gather is

@@ -70,6 +70,7 @@ CommPhase PhaseOf(const OpCall& call) {
                                            {"control", CommPhase::kControl}};
   const auto found = phases->find(call.layer);
   if (found != phases->end()) return found->second;
+  if (call.axis == "cp") return CommPhase::kContext;
   if (call.axis == "pp") return CommPhase::kPipeline;
   return call.pass == Pass::kForward ? CommPhase::kForward : CommPhase::kBackward;
 }
@@ -109,18 +110,10 @@ absl::Status CheckTotal(const CommCostOptions& o) {
 }  // namespace
 
 const char* CommPhaseName(CommPhase phase) {
-  static constexpr const char* kNames[] = {"embedding",
-                                           "forward",
-                                           "backward",
-                                           "head",
-                                           "loss",
-                                           "pipeline",
-                                           "tied_table",
-                                           "gradients",
-                                           "partial_gradients",
-                                           "sharded_optimizer",
-                                           "norm",
-                                           "control"};
+  static constexpr const char* kNames[] = {
+      "embedding",         "forward",  "backward",   "head",      "loss",
+      "context",           "pipeline", "tied_table", "gradients", "partial_gradients",
+      "sharded_optimizer", "norm",     "control"};
   return kNames[static_cast<int>(phase)];
 }
 

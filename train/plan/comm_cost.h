@@ -2,11 +2,12 @@
 // calls and bytes by phase, axis and collective.
 //
 // A phase is a part of a step. Embedding and head are those of the model, both passes; forward and
-// backward are those of its blocks, backward with the gathers of recomputation; pipeline is the
-// messages between its stages, activations and their gradients, and tied table the exchange of that
-// table's gradients between the first and the last; norm is that of the gradients; control is the
-// ranks' agreement at a step's end. A group of one rank has no collectives. Validation, the losses
-// of single sequences and the comparisons of Communicator's check mode are not included.
+// backward are those of its blocks, backward with the gathers of recomputation; context is what
+// attention moves between the ranks that share sequences, in both passes; pipeline is the messages
+// between its stages, activations and their gradients, and tied table the exchange of that table's
+// gradients between the first and the last; norm is that of the gradients; control is the ranks'
+// agreement at a step's end. A group of one rank has no collectives. Validation, the losses of
+// single sequences and the comparisons of Communicator's check mode are not included.
 #ifndef STRAKE_TRAIN_PLAN_COMM_COST_H_
 #define STRAKE_TRAIN_PLAN_COMM_COST_H_
 
@@ -27,6 +28,7 @@ enum class CommPhase {
   kBackward,
   kHead,
   kLoss,
+  kContext,
   kPipeline,
   kTiedTable,
   kGradients,
@@ -41,9 +43,9 @@ const char* CommPhaseName(CommPhase phase);
 
 // A rank's engine, and its step.
 struct CommCostOptions : EngineOptions {
-  MeshVector sizes = {1, 1, 1, 1};  // cp 1
-  int rank = 0;                     // of the mesh: its part of partial gradients is its own
-  int64_t num_micro_batches = 1;    // per step and data-parallel rank, also of a pipeline
+  MeshVector sizes = {1, 1, 1, 1};
+  int rank = 0;                   // of the mesh: its part of partial gradients is its own
+  int64_t num_micro_batches = 1;  // per step and data-parallel rank, also of a pipeline
 };
 
 // A link between neighbours in a ring.
@@ -54,7 +56,7 @@ struct CommLink {
 
 struct CommCostRow {
   CommPhase phase;
-  std::string axis;  // "dp", "pp", "cp", "tp", "kv" or "dp_cp": of the communicator
+  std::string axis;  // "tp", "kv", "cp", "pp", "dp", "dp_cp": of the communicator
   int num_ranks;     // of that communicator, at least 2
   CollectiveKind collective;
   int64_t calls = 0;  // both as counted by CollectiveStats
