@@ -25,6 +25,7 @@ enum Factor {
   kReduceDType,
   kLora,
   kPipeline,
+  kContext,
   kNumFactors
 };
 
@@ -45,6 +46,13 @@ constexpr PipelineLevel kPipelines[] = {{1, PipelineKind::k1f1b},
                                         {2, PipelineKind::kGpipe},
                                         {2, PipelineKind::kInterleaved, 2}};
 
+struct ContextLevel {
+  int cp;
+  ContextComm comm = ContextComm::kRing;
+};
+constexpr ContextLevel kContexts[] = {
+    {1}, {2}, {2, ContextComm::kAllGather}, {3}, {3, ContextComm::kAllGather}};
+
 LayoutCase FromLevels(const std::vector<int>& levels) {
   return {.model = LayoutModels()[levels[kModel]].name,
           .tied = levels[kTied] == 0,
@@ -55,6 +63,8 @@ LayoutCase FromLevels(const std::vector<int>& levels) {
           .documents = static_cast<DocumentMode>(levels[kDocuments]),
           .tp = kTpSizes[levels[kTp]],
           .dp = 1 + levels[kDp],
+          .cp = kContexts[levels[kContext]].cp,
+          .cp_comm = kContexts[levels[kContext]].comm,
           .pp = kPipelines[levels[kPipeline]].pp,
           .schedule = kPipelines[levels[kPipeline]].schedule,
           .chunks = kPipelines[levels[kPipeline]].chunks,
@@ -81,6 +91,12 @@ bool Possible(const FactorLevel& a, const FactorLevel& b) {
     const PipelineLevel& pipeline = kPipelines[b.level];
     return pipeline.chunks == 1 || 1 + a.level >= pipeline.pp;
   }
+  // Fewer ranks take less time. Three times three do not divide a sequence's tokens.
+  if (a.factor == kTp && b.factor == kContext) {
+    const int tp = kTpSizes[a.level], cp = kContexts[b.level].cp;
+    return cp == 1 || (tp < 8 && tp * cp != 9);
+  }
+  if (a.factor == kDp && b.factor == kContext) return a.level < 2 || b.level == 0;
   // f64 is not reduced in bf16.
   if (a.factor == kDType && b.factor == kReduceDType) return a.level == 1 || b.level == 0;
   if (a.factor == kTp && b.factor == kKvHeads) {
@@ -123,6 +139,7 @@ EngineOptions LayoutCase::Options() const {
           .dtype = dtype,
           .device = device,
           .sequence_parallel = sequence_parallel,
+          .context_comm = cp_comm,
           .gradients = {.zero = zero,
                         .bucket_bytes = bucket_bytes,
                         .reduce_in_bf16 = reduce_in_bf16,
@@ -155,6 +172,7 @@ std::string LayoutCase::ToString() const {
   return absl::StrCat(
       model, tied ? "_tied" : "_untied", "_kv", num_kv_heads, "_vocab", vocab_size,
       lora_rank > 0 ? absl::StrCat("_lora", lora_rank) : "", "_tp", tp, "_dp", dp,
+      cp > 1 ? absl::StrCat("_cp", cp, "_", ContextCommName(cp_comm)) : "",
       pp > 1 ? absl::StrCat("_pp", pp, "_", PipelineKindName(schedule), chunks) : "",
       sequence_parallel ? "_sp" : "", "_zero", zero, "_micro", num_micro_batches,
       kDocumentNames[static_cast<int>(documents)], "_threads", num_threads, "_bucket", bucket_bytes,
@@ -170,6 +188,7 @@ std::vector<LayoutCase> CoveringLayoutCases() {
   num_levels[kKvHeads] = std::size(kKvHeadCounts);
   num_levels[kVocab] = std::size(kVocabSizes);
   num_levels[kPipeline] = std::size(kPipelines);
+  num_levels[kContext] = std::size(kContexts);
   num_levels[kZero] = num_levels[kMicroBatches] = num_levels[kDocuments] = 3;
   std::vector<LayoutCase> cases;
   for (const std::vector<int>& levels : CoveringArray(num_levels, Possible)) {

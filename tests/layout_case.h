@@ -11,6 +11,7 @@
 #include "data/token_batch.h"
 #include "models/activation_recompute.h"
 #include "models/model_config.h"
+#include "parallel/context/context_parallel.h"
 #include "parallel/mesh/mesh.h"
 #include "parallel/pipeline/schedule.h"
 #include "train/engine/engine_options.h"
@@ -33,6 +34,8 @@ struct LayoutCase {
   // The layout.
   int tp = 1;
   int dp = 1;
+  int cp = 1;
+  ContextComm cp_comm = ContextComm::kRing;
   int pp = 1;  // stages of a pipeline
   PipelineKind schedule = PipelineKind::k1f1b;
   int chunks = 1;  // per stage
@@ -53,7 +56,7 @@ struct LayoutCase {
   static constexpr int64_t kSeqLen = 12;
 
   ModelConfig Model() const;
-  MeshVector Sizes() const { return {.dp = dp, .pp = pp, .cp = 1, .tp = tp}; }
+  MeshVector Sizes() const { return {.dp = dp, .pp = pp, .cp = cp, .tp = tp}; }
   EngineOptions Options() const;
   int64_t GlobalBatch() const { return micro_batch * dp * num_micro_batches; }
   // The same model, batch and dtype on one rank, in one micro-batch, on the CPU.
@@ -66,7 +69,8 @@ struct LayoutCase {
 // prime one and GPT-2's, tp 1, 2, 3, 4, 8, dp 1 to 4, sequence parallelism, zero 0 to 2, one to
 // three micro-batches, documents, dtypes, one or two threads per rank, small and large buckets,
 // gradients reduced in f32 and in bf16, one pipeline stage and two under four schedules, with four
-// layers in two chunks each where they are interleaved.
+// layers in two chunks each where they are interleaved, and context parallelism of one rank, and of
+// two and three whose keys go round a ring or are gathered.
 std::vector<LayoutCase> CoveringLayoutCases();
 
 }  // namespace strake::testing

@@ -32,6 +32,8 @@ const std::vector<Values> kAllValues = {
     {"buckets 4000", absl::StrCat("buckets ", 25 << 20)},
     {"f32", "f64"},
     {"reduced in f32", "reduced in bf16"},
+    {"context 1 ring", "context 2 ring", "context 2 all_gather", "context 3 ring",
+     "context 3 all_gather"},
     {"stages 1", "stages 2 1f1b", "stages 2 zero_bubble", "stages 2 gpipe", "stages 2 interleaved"},
 };
 
@@ -48,6 +50,11 @@ const std::set<std::pair<std::string, std::string>> kImpossible = {
 // Families without grouped heads, and the largest vocabulary beside all but two of them.
 bool Possible(const std::string& a, const std::string& b) {
   if ((a == "gpt2" || a == "gpt_neox") && b.starts_with("kv ")) return b == "kv 24";
+  // Of fewer ranks on the other axes.
+  if (b.starts_with("context ") && (a == "tp 8" || a == "dp 3" || a == "dp 4")) {
+    return b == "context 1 ring";
+  }
+  if (b.starts_with("context 3") && a == "tp 3") return false;
   const Values& families = kAllValues[0];
   const bool family = std::count(families.begin(), families.end(), a) > 0;
   if (family && b == "vocab 50257") return a == "gpt2" || a == "llama";
@@ -70,6 +77,7 @@ Values ValuesOf(const LayoutCase& c) {
       absl::StrCat("buckets ", c.bucket_bytes),
       DTypeName(c.dtype),
       c.reduce_in_bf16 ? "reduced in bf16" : "reduced in f32",
+      absl::StrCat("context ", c.cp, " ", ContextCommName(c.cp_comm)),
       c.pp == 1 ? "stages 1" : absl::StrCat("stages ", c.pp, " ", PipelineKindName(c.schedule))};
 }
 

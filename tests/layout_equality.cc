@@ -113,7 +113,7 @@ FullTensors Join(const LayoutCase& layout, const std::vector<RankRecord>& ranks,
     const auto models = MakeStageModels(
         options, layout.pp, at.pp, TensorParallel::Planned(at.tp, layout.tp), &weights, &adapters);
     ParameterArena* const arena = options.model.lora.enabled() ? &adapters : &weights;
-    PadBuckets(arena, options.dtype, layout.dp, options.gradients);
+    PadBuckets(arena, options.dtype, layout.dp * layout.cp, options.gradients);
     arena->AllocateDryRun(options.dtype);
     const auto [ranges, elements] = ranges_and_elements(ranks[rank]);
     auto begin = elements->begin();
@@ -151,7 +151,7 @@ double SquaredNorm(const FullTensors& full) {
   return sum;
 }
 
-// `dp_copies`: the number of data-parallel ranks that hold an element.
+// `dp_copies`: the number of data- and context-parallel ranks that hold an element.
 void ExpectEqual(const LayoutCase& layout, const FullTensors& actual, int dp_copies,
                  const FullTensors& expected, double tolerance) {
   const Holders holders(layout);
@@ -188,8 +188,8 @@ void ExpectEqualSteps(const LayoutCase& layout, const std::vector<RankRecord>& r
   }
   const FullTensors full = JoinGrads(layout.OnOneRank(), one_rank, step);
   EXPECT_NEAR(std::sqrt(SquaredNorm(full)), expected.norm, tolerance * expected.norm);
-  ExpectEqual(layout, JoinGrads(layout, ranks, step), layout.zero > 0 ? 1 : layout.dp, full,
-              tolerance);
+  ExpectEqual(layout, JoinGrads(layout, ranks, step), layout.zero > 0 ? 1 : layout.dp * layout.cp,
+              full, tolerance);
 }
 
 }  // namespace
@@ -204,7 +204,7 @@ void ExpectTrainsTheModelOfOneRank(const LayoutCase& layout, const LayoutCase& o
     ExpectEqualSteps(layout, *ranks, *one_rank, step, tolerance_at);
   }
   const double tolerance = tolerance_at(kNumTrainingSteps + 1);
-  ExpectEqual(layout, JoinWeights(layout, *ranks), layout.dp,
+  ExpectEqual(layout, JoinWeights(layout, *ranks), layout.dp * layout.cp,
               JoinWeights(layout.OnOneRank(), *one_rank), tolerance);
   const double evaluation_loss = one_rank->front().evaluation_loss;
   for (const RankRecord& rank : *ranks) {

@@ -36,12 +36,12 @@ using testing::LayoutCase;
 // sums to each of the four products of a block, in both directions.
 //
 // Reduced in bf16, a gradient also errs by 2 roundings to bf16 of the sum of the ranks' magnitudes
-// (parallel/data/gradient_reducer.h), which is taken to be up to dp times the tensor's largest
+// (parallel/data/gradient_reducer.h), which is taken to be up to dp cp times the tensor's largest
 // gradient.
 double Tolerance(const LayoutCase& layout, int step) {
   if (layout.dtype == DType::kF64) return 1e-12;
-  const double reduced = layout.reduce_in_bf16 && layout.dp > 1
-                             ? 2 * layout.dp * testing::UnitRoundoff(DType::kBf16)
+  const double reduced = layout.reduce_in_bf16 && layout.dp * layout.cp > 1
+                             ? 2 * layout.dp * layout.cp * testing::UnitRoundoff(DType::kBf16)
                              : 0;
   const double num_terms = std::max<double>(48, layout.GlobalBatch() * layout.kSeqLen);
   const double num_sums = (layout.lora_rank > 0 ? 40.0 : 24.0) * layout.num_layers + 7;

@@ -7,6 +7,7 @@
 #include "core/base/status_macros.h"
 #include "core/memory/device_memory.h"
 #include "core/ops/documents.h"
+#include "core/tensor/sequence_chunks.h"
 #include "core/testing/test_tensor.h"
 #include "glog/logging.h"
 #include "models/initialize.h"
@@ -96,10 +97,9 @@ class Trainer {
     const GlobalBatch batch(layout_, step);
     for (int m = 0; m < layout_.num_micro_batches; ++m) {
       const bool last = m + 1 == layout_.num_micro_batches;
-      const std::vector<int64_t> lengths = Lengths(batch, m);
-      STRAKE_RETURN_IF_ERROR(engine_->AccumulateGradients(Part(batch.tokens, m),
-                                                          Part(batch.targets, m), 1.0 / NumTokens(),
-                                                          last, DocumentsOf(batch, m, lengths)));
+      MicroBatch own(*this, batch, m);
+      STRAKE_RETURN_IF_ERROR(engine_->AccumulateGradients(
+          own.tokens(), own.targets(), 1.0 / NumTokens(), last, own.documents()));
     }
     STRAKE_RETURN_IF_ERROR(engine_->SumGradients());
     StepRecord record;
@@ -119,9 +119,8 @@ class Trainer {
     const GlobalBatch batch(layout_, kNumTrainingSteps + 1);
     STRAKE_RETURN_IF_ERROR(engine_->GatherWeights());
     for (int m = 0; m < layout_.num_micro_batches; ++m) {
-      const std::vector<int64_t> lengths = Lengths(batch, m);
-      STRAKE_RETURN_IF_ERROR(engine_->EvaluateLoss(Part(batch.tokens, m), Part(batch.targets, m),
-                                                   DocumentsOf(batch, m, lengths)));
+      MicroBatch own(*this, batch, m);
+      STRAKE_RETURN_IF_ERROR(engine_->EvaluateLoss(own.tokens(), own.targets(), own.documents()));
     }
     return MeanLoss(batch);
   }
@@ -133,19 +132,37 @@ class Trainer {
   int64_t FirstSequence(int m) const {
     return (m * layout_.dp + engine_->mesh().coordinates().dp) * layout_.micro_batch;
   }
-  Tensor Part(const Tensor& global, int m) const {
-    const int64_t begin = FirstSequence(m) * layout_.kSeqLen;
-    return global.Rows(begin, begin + layout_.micro_batch * layout_.kSeqLen);
+  // This rank's numbers of the sequences of micro-batch `m`: those of its chunks.
+  std::vector<int32_t> Part(const Tensor& global, int m) const {
+    const SequenceChunks chunks = {engine_->mesh().coordinates().cp, layout_.cp};
+    return chunks.Take(global.data<int32_t>() + FirstSequence(m) * layout_.kSeqLen,
+                       layout_.micro_batch, layout_.kSeqLen);
   }
-  std::vector<int64_t> Lengths(const GlobalBatch& batch, int m) const {
-    if (layout_.documents == DocumentMode::kConcat) return {};
-    return batch.Lengths(FirstSequence(m), FirstSequence(m) + layout_.micro_batch);
-  }
-  Documents DocumentsOf(const GlobalBatch& batch, int m,
-                        const std::vector<int64_t>& lengths) const {
-    if (layout_.documents == DocumentMode::kConcat) return {};
-    return {Part(batch.positions, m), lengths};
-  }
+
+  // What this rank gets of micro-batch `m`.
+  class MicroBatch {
+   public:
+    MicroBatch(const Trainer& trainer, const GlobalBatch& batch, int m)
+        : tokens_(trainer.Part(batch.tokens, m)), targets_(trainer.Part(batch.targets, m)) {
+      if (trainer.layout_.documents == DocumentMode::kConcat) return;
+      positions_ = trainer.Part(batch.positions, m);
+      const int64_t first = trainer.FirstSequence(m);
+      lengths_ = batch.Lengths(first, first + trainer.layout_.micro_batch);
+    }
+    Tensor tokens() { return TensorOf(tokens_); }
+    Tensor targets() { return TensorOf(targets_); }
+    Documents documents() {
+      return lengths_.empty() ? Documents() : Documents{TensorOf(positions_), lengths_};
+    }
+
+   private:
+    static Tensor TensorOf(std::vector<int32_t>& values) {
+      return Tensor(values.data(), DType::kI32, {static_cast<int64_t>(values.size())});
+    }
+
+    std::vector<int32_t> tokens_, targets_, positions_;
+    std::vector<int64_t> lengths_;
+  };
 
   absl::StatusOr<double> MeanLoss(const GlobalBatch& batch) const {
     STRAKE_ASSIGN_OR_RETURN(const Engine::Agreement all, engine_->Agree(/*stop=*/false));
