@@ -93,7 +93,7 @@ nlohmann::ordered_json Report(nlohmann::ordered_json settings, const std::vector
 
 void PrintLine(const std::string& phase, const std::string& axis, const std::string& ranks,
                const std::string& collective, const Total& cost) {
-  std::cout << absl::StrFormat("%-18s %-4s %5s %-19s %8d %10s %10s %12.3f\n", phase, axis, ranks,
+  std::cout << absl::StrFormat("%-18s %-5s %5s %-19s %8d %10s %10s %12.3f\n", phase, axis, ranks,
                                collective, cost.calls, FormatBytes(double(cost.bytes)),
                                FormatBytes(cost.ring_bytes), 1e3 * cost.seconds);
 }
@@ -125,16 +125,17 @@ void PrintTable(const CommCostConfig& c, const CommCostOptions& cost, const Memo
                 const std::vector<CommCostRow>& rows, const CommLink& link) {
   std::cout << absl::StrFormat(
       "%s (%s parameters), %d x %d tokens of %d sequences per step, %s\n"
-      "rank %d of tp %d%s, dp %d, sequence parallelism %s, zero %d%s\n"
+      "rank %d of tp %d%s%s, dp %d, sequence parallelism %s, zero %d%s\n"
       "memory of the rank: %s\n"
       "per step; ms at %g bytes/s and %g s per message, as if no two collectives and no "
       "computation ran at once\n\n",
       c.model, FormatCount(NumParameters(cost.model)), c.micro_batch, c.seq_len, c.global_batch,
-      c.dtype, c.rank, c.layout.tp, StagesText(c, cost), c.layout.dp,
-      c.layout.sequence_parallel ? "on" : "off", c.layout.zero,
+      c.dtype, c.rank, c.layout.tp,
+      c.layout.cp > 1 ? absl::StrCat(", cp ", c.layout.cp, " (", c.layout.cp_comm, ")") : "",
+      StagesText(c, cost), c.layout.dp, c.layout.sequence_parallel ? "on" : "off", c.layout.zero,
       c.layout.grad_reduce_dtype == "bf16" ? ", gradients reduced in bf16" : "", MemoryText(memory),
       link.bytes_per_second, link.latency_seconds);
-  std::cout << absl::StrFormat("%-18s %-4s %5s %-19s %8s %10s %10s %12s\n", "phase", "axis",
+  std::cout << absl::StrFormat("%-18s %-5s %5s %-19s %8s %10s %10s %12s\n", "phase", "axis",
                                "ranks", "collective", "calls", "bytes", "ring bytes", "ms");
   for (const CommCostRow& row : rows) {
     PrintLine(CommPhaseName(row.phase), row.axis, absl::StrCat(row.num_ranks),

@@ -223,6 +223,12 @@ absl::Status PrintForecast(const OptionSet& options, const GpuRates& rates,
                      ": a forecast is of ranks that compute the whole step, and stages wait for "
                      "each other; //tools:schedule shows for how long"));
   }
+  if (config.layout.cp > 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--cp=", config.layout.cp,
+                     ": a forecast has no rates of attention to a part of the keys, nor of what it "
+                     "hides; //tools:comm_cost tells the bytes that move"));
+  }
   const StepRecord record = RecordStep(config.RankOptions(model), config.layout.sizes(),
                                        static_cast<int>(config.rank), config.num_micro_batches());
   Report report = {.tokens = static_cast<double>(config.global_batch * config.seq_len),

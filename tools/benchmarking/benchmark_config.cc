@@ -46,6 +46,7 @@ void AddBenchmarkOptions(BenchmarkConfig* c, OptionSet* options) {
   options->Add("json", &c->json, "print one JSON object instead of a table");
   AddQuietOption(&c->quiet, options);
   AddLayoutOptions(&c->layout, options);
+  AddContextCommOption(&c->layout, options);
   AddPipelineOptions(&c->layout, options);
   AddGradReduceOption(&c->layout, options);
   options->Paths({"model", "tune"});

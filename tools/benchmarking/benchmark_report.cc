@@ -122,16 +122,19 @@ void AddGpu(const BenchmarkConfig& config, const BenchmarkMeasurement& m, double
 }
 
 void PrintLayout(const Json& r, std::ostream* out) {
-  const int64_t tp = r["tp"], pp = r["pp"], dp = r["dp"];
-  if (tp * pp * dp == 1) return;
+  const int64_t tp = r["tp"], cp = r["cp"], pp = r["pp"], dp = r["dp"];
+  if (tp * cp * pp * dp == 1) return;
+  const std::string context =
+      cp == 1 ? "" : absl::StrCat(" cp ", cp, " (", r["cp_comm"].get<std::string>(), ") x");
   const std::string stages =
       pp == 1 ? ""
               : absl::StrCat(" pp ", pp, " (", r["pp_schedule"].get<std::string>(), ", layers ",
                              r["pp_layers"].get<std::string>(), ") x");
   *out << absl::StrFormat(
-      "tp %d x%s dp %d = %d ranks (%s) of that many threads%s, ZeRO %d%s; ops below are the first "
+      "tp %d x%s%s dp %d = %d ranks (%s) of that many threads%s, ZeRO %d%s; ops below are the "
+      "first "
       "rank's\n",
-      tp, stages, dp, tp * pp * dp, r["comm"].get<std::string>(),
+      tp, context, stages, dp, tp * cp * pp * dp, r["comm"].get<std::string>(),
       r["sequence_parallel"].get<bool>() ? ", sequence parallel" : "", r["zero"].get<int64_t>(),
       r["grad_reduce_dtype"] == "bf16" ? ", gradients reduced in bf16" : "");
 }
@@ -265,6 +268,8 @@ Json BenchmarkReport(const BenchmarkConfig& config, const ModelConfig& model,
   json["ops"] = config.machine.ops;
   json["deterministic"] = config.machine.deterministic;
   json["tp"] = config.layout.tp;
+  json["cp"] = config.layout.cp;
+  json["cp_comm"] = config.layout.cp_comm;
   json["pp"] = config.layout.pp;
   json["pp_schedule"] = config.layout.pp_schedule;
   json["pp_chunks"] = config.layout.pp_chunks;

@@ -97,6 +97,7 @@ void AddCheckOptions(CheckConfig* c, OptionSet* options) {
   AddMachineOptions(&c->machine, options);
   AddActivationRecomputeOption(&c->machine.activation_recompute, options);
   AddLayoutOptions(&c->layout, options);
+  AddContextCommOption(&c->layout, options);
   AddPipelineOptions(&c->layout, options);
   options->Group("Output");
   options->Add("report", &c->report, "path of a JSON report to write");

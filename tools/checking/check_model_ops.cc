@@ -20,17 +20,19 @@ std::vector<OpCheck> ModelOps(const CheckCommand& command) {
   const EngineOptions options = WithLayersOfParts(command.RankOptions(), sizes.pp);
   std::vector<OpCall> calls;
   absl::flat_hash_set<std::string> known;
-  const auto add_new = [&](int stage, int tp, absl::FunctionRef<void(OpCall*)> mark) {
-    const int rank = RankOf(sizes, {.dp = 0, .pp = stage, .cp = 0, .tp = tp});
+  const auto add_new = [&](const MeshVector& at, absl::FunctionRef<void(OpCall*)> mark) {
+    const int rank = RankOf(sizes, at);
     for (OpCall& call : RecordStep(options, sizes, rank, c.num_micro_batches()).calls) {
       if (!known.insert(call.ToString()).second) continue;
       mark(&call);
       calls.push_back(std::move(call));
     }
   };
-  for (int stage = 0; stage < sizes.pp; ++stage) add_new(stage, /*tp=*/0, [](OpCall*) {});
-  for (int stage = 0; stage < sizes.pp && sizes.tp > 1; ++stage) {
-    add_new(stage, sizes.tp - 1, [](OpCall* call) {
+  for (int stage = 0; stage < sizes.pp; ++stage) {
+    add_new({.dp = 0, .pp = stage, .cp = 0, .tp = 0}, [](OpCall*) {});
+  }
+  for (int stage = 0; stage < sizes.pp && sizes.cp * sizes.tp > 1; ++stage) {
+    add_new({.dp = 0, .pp = stage, .cp = sizes.cp - 1, .tp = sizes.tp - 1}, [](OpCall* call) {
       call->layer += " of the last rank";
       call->times = 0;
     });

@@ -70,10 +70,11 @@ void PrintHeader(const CheckCommand& command, const CheckMemoryPlan& plan, Progr
   if (c.brief) return;
   for (const std::string& notice : command.notices) screen->PrintNote(notice);
   screen->Print(absl::StrFormat(
-      "checking %s (%s parameters), batch %d x %d in micro-batches of %d, tp %d x%s dp %d%s, "
+      "checking %s (%s parameters), batch %d x %d in micro-batches of %d, tp %d x%s%s dp %d%s, "
       "ZeRO %d, on %s; memory %s%s",
       c.init_from.empty() ? c.model : c.init_from, FormatCount(NumParameters(command.model)),
       c.global_batch, c.seq_len, c.micro_batch, c.layout.tp,
+      c.layout.cp > 1 ? absl::StrCat(" cp ", c.layout.cp, " x") : "",
       c.layout.pp > 1 ? absl::StrCat(" pp ", c.layout.pp, " x") : "", c.layout.dp,
       c.layout.sequence_parallel ? ", sequence parallel" : "", c.layout.zero,
       MachineText(c.machine, c.layout), FormatBytes(static_cast<double>(plan.peak_bytes())),

@@ -5,16 +5,22 @@
 #include <cstdint>
 #include <iterator>
 #include <utility>
+#include <vector>
 
 #include "core/base/philox.h"
 #include "core/base/status_macros.h"
 #include "core/memory/device_memory.h"
+#include "core/tensor/sequence_chunks.h"
 
 namespace strake {
 namespace {
 
 double NumTokens(const CheckConfig& config) {
   return static_cast<double>(config.global_batch * config.seq_len);
+}
+
+Tensor TensorOf(std::vector<int32_t>& values) {
+  return Tensor(values.data(), DType::kI32, {static_cast<int64_t>(values.size())});
 }
 
 // Adds the gradients of the mean loss over the global batch; returns the sum of this rank's losses.
@@ -24,6 +30,11 @@ absl::Status ComputeGradients(const CheckConfig& config, const StepBatch& batch,
   const MeshVector sizes = engine.mesh().sizes();
   const int64_t per_pass = config.micro_batch * sizes.dp;
   const int64_t mine = config.micro_batch * engine.mesh().coordinates().dp;
+  const SequenceChunks chunks = {engine.mesh().coordinates().cp, sizes.cp};
+  const auto local = [&](const Tensor& all, int64_t first_sequence) {
+    return chunks.Take(all.data<int32_t>() + first_sequence * config.seq_len, config.micro_batch,
+                       config.seq_len);
+  };
   for (int64_t done = 0; done < config.global_batch; done += per_pass) {
     if (engine.mesh().rank() == 0) {
       screen->Work({.what = "computing a step",
@@ -31,11 +42,10 @@ absl::Status ComputeGradients(const CheckConfig& config, const StepBatch& batch,
                     .total = static_cast<double>(config.global_batch),
                     .unit = WorkUnit::kCount});
     }
-    const int64_t begin = (done + mine) * config.seq_len;
-    const int64_t end = begin + config.micro_batch * config.seq_len;
     const bool last = done + per_pass >= config.global_batch;
-    STRAKE_RETURN_IF_ERROR(engine.AccumulateGradients(batch.tokens.tensor().Rows(begin, end),
-                                                      batch.targets.tensor().Rows(begin, end),
+    std::vector<int32_t> tokens = local(batch.tokens.tensor(), done + mine);
+    std::vector<int32_t> targets = local(batch.targets.tensor(), done + mine);
+    STRAKE_RETURN_IF_ERROR(engine.AccumulateGradients(TensorOf(tokens), TensorOf(targets),
                                                       1 / NumTokens(config), last));
   }
   return engine.SumGradients();
@@ -47,7 +57,7 @@ double LongestSum(const CheckCommand& command, const MeshVector& sizes) {
   const ModelConfig& c = command.model;
   const int64_t longest = std::max({c.hidden_size, c.intermediate_size, c.num_heads * c.head_dim,
                                     command.config.global_batch * command.config.seq_len});
-  return static_cast<double>(longest + sizes.tp + sizes.dp);
+  return static_cast<double>(longest + sizes.tp + sizes.dp * sizes.cp);
 }
 
 // The relative change of a number by one rounding to the dtype. In f32 half a unit in the last
@@ -136,8 +146,8 @@ StepComparison::StepComparison(const CheckCommand* command, const StepBatch* bat
       truth_(*truth),
       sizes_(sizes),
       screen_(screen),
-      weights_(&truth->weights, sizes.dp),
-      grads_(&truth->grads, options.gradients.zero > 0 ? 1 : sizes.dp) {}
+      weights_(&truth->weights, sizes.dp * sizes.cp),
+      grads_(&truth->grads, options.gradients.zero > 0 ? 1 : sizes.dp * sizes.cp) {}
 
 absl::Status StepComparison::Run(Engine& engine) {
   const ParameterArena& parameters = engine.parameters();

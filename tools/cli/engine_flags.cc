@@ -22,6 +22,7 @@ EngineOptions EngineOptionsOf(const ModelConfig& model, int64_t seq_len, int64_t
           .cuda_graph = machine.cuda_graph,
           .deterministic = machine.deterministic,
           .sequence_parallel = layout.sequence_parallel,
+          .context_comm = ContextCommOf(layout),
           .gradients = GradientOptionsOf(layout),
           .pipeline = PipelineOptionsOf(layout, num_micro_batches).value(),
           .logits_chunk = LogitsChunk::For(machine.device_kind()),

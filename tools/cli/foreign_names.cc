@@ -94,10 +94,10 @@ constexpr Row kRows[] = {
     {"num_layers_per_virtual_pipeline_stage virtual_pipeline_model_parallel_size "
      "num_virtual_stages_per_pipeline_rank",
      "the parts of the model per stage are --pp_chunks here"},
-    {"context_parallel_size context_parallel cp_size cp",
-     "a model is cut by --tp and --pp here, and the batch by --dp"},
+    {"context_parallel_size context_parallel cp_size", "--cp"},
+    {"cp_comm_type ring_attention", "it is --cp_comm here: ring or all_gather"},
     {"num_gpus nproc nproc_per_node num_processes world_size",
-     "the ranks are --tp times --pp times --dp here"},
+     "the ranks are --tp times --cp times --pp times --dp here"},
     {"zero_stage zero_optimization_stage -z", "--zero"},
     {"use_distributed_optimizer distributed_optimizer",
      "it is --zero=1 here, or --zero=2 to shard the gradients too"},

@@ -44,15 +44,16 @@ std::vector<int64_t> FittingTensorParallelSizes(const ModelConfig& model) {
   return fitting;
 }
 
-// "--tp=1 --dp=4, --tp=2 --dp=2, --tp=4 --dp=1", of several stages with --pp in each: as many of
-// them if they divide the ranks, else one.
-std::string LayoutsOf(int64_t num_ranks, int64_t stages) {
-  const bool names_stages = stages > 1;
-  if (num_ranks % stages != 0) stages = 1;
-  const std::string pp = names_stages ? absl::StrCat(" --pp=", stages) : "";
+// "--tp=1 --dp=4, --tp=2 --dp=2, --tp=4 --dp=1", with --cp and --pp in each where they were given:
+// the same if they divide the ranks, else 1.
+std::string LayoutsOf(int64_t num_ranks, const LayoutConfig& c) {
+  const bool fits = num_ranks % (c.cp * c.pp) == 0;
+  const int64_t cp = fits ? c.cp : 1, pp = fits ? c.pp : 1;
+  const std::string between = absl::StrCat(c.cp > 1 ? absl::StrCat(" --cp=", cp) : "",
+                                           c.pp > 1 ? absl::StrCat(" --pp=", pp) : "");
   std::vector<std::string> layouts;
-  for (const int64_t tp : Divisors(num_ranks / stages)) {
-    layouts.push_back(absl::StrCat("--tp=", tp, pp, " --dp=", num_ranks / stages / tp));
+  for (const int64_t tp : Divisors(num_ranks / (cp * pp))) {
+    layouts.push_back(absl::StrCat("--tp=", tp, between, " --dp=", num_ranks / (cp * pp) / tp));
   }
   return absl::StrJoin(layouts, ", ");
 }
@@ -82,8 +83,8 @@ int64_t MpirunSetting(const char* name, int64_t otherwise) {
 }  // namespace
 
 std::string LayoutConfig::SizesText() const {
-  return absl::StrCat("--tp=", tp, pp > 1 ? absl::StrCat(" times --pp=", pp) : "",
-                      " times --dp=", dp);
+  return absl::StrCat("--tp=", tp, cp > 1 ? absl::StrCat(" times --cp=", cp) : "",
+                      pp > 1 ? absl::StrCat(" times --pp=", pp) : "", " times --dp=", dp);
 }
 
 CommunicatorOptions LayoutConfig::communicator_options() const {
@@ -95,14 +96,18 @@ void AddLayoutOptions(LayoutConfig* c, OptionSet* options) {
   const Range ranks = Range::Between(1, kMaxRanks);
   options->Group("Layout");
   options->Add("tp", &c->tp, "tensor-parallel ranks: each holds a part of every layer", ranks);
+  options->Add("cp", &c->cp,
+               "context-parallel ranks: each holds a part of every sequence, and attends to the "
+               "others'",
+               ranks);
   options->Add("pp", &c->pp, "stages of a pipeline: each has some of the layers", ranks);
   options->Add("dp", &c->dp, "data-parallel ranks: each trains on its own micro-batches", ranks);
   options->Add("sequence_parallel", &c->sequence_parallel,
                "also shard the tokens between layers over the tensor-parallel ranks");
-  options->Add(
-      "zero", &c->zero,
-      "shard over the data-parallel ranks: 1, the optimizer's state; 2, also the gradients",
-      Range::Between(0, 2));
+  options->Add("zero", &c->zero,
+               "shard over the data- and context-parallel ranks: 1, the optimizer's state; 2, also "
+               "the gradients",
+               Range::Between(0, 2));
   options->Add(
       "comm", &c->comm,
       "how ranks communicate: threads, as threads of one process; mpi, as processes that mpirun or "
@@ -142,12 +147,24 @@ void AddPipelineOptions(LayoutConfig* c, OptionSet* options) {
   AddStageLayersOption(c, options);
 }
 
+void AddContextCommOption(LayoutConfig* c, OptionSet* options) {
+  options->Add("cp_comm", &c->cp_comm,
+               "how keys and values reach other context-parallel ranks: ring, chunk by chunk while "
+               "those that have come are attended to; all_gather, all at once, in one rank's order "
+               "of sums and more memory",
+               {"ring", "all_gather"});
+}
+
 void AddGradReduceOption(LayoutConfig* c, OptionSet* options) {
   options->Add(
       "grad_reduce_dtype", &c->grad_reduce_dtype,
       "dtype of gradients while they are summed over the data-parallel ranks: bf16 halves the "
       "bytes, and rounds",
       {"fp32", "bf16"});
+}
+
+ContextComm ContextCommOf(const LayoutConfig& layout) {
+  return layout.cp_comm == "ring" ? ContextComm::kRing : ContextComm::kAllGather;
 }
 
 GradientReducerOptions GradientOptionsOf(const LayoutConfig& layout) {
@@ -201,14 +218,17 @@ absl::Status CheckSeqLenFlag(const ModelConfig& model, int64_t seq_len) {
 
 absl::Status CheckLayout(const LayoutConfig& layout, const ModelConfig& model, int64_t seq_len) {
   STRAKE_RETURN_IF_ERROR(CheckTensorParallelSize(layout, model));
-  if (layout.sequence_parallel && seq_len % layout.tp != 0) {
+  STRAKE_RETURN_IF_ERROR(NameError(absl::StrCat("--seq_len=", seq_len, " --cp=", layout.cp),
+                                   CheckSequence(seq_len, static_cast<int>(layout.cp))));
+  if (layout.sequence_parallel && seq_len / layout.cp % layout.tp != 0) {
     std::vector<int64_t> fitting = FittingTensorParallelSizes(model);
     fitting.erase(std::remove_if(fitting.begin(), fitting.end(),
-                                 [&](int64_t tp) { return seq_len % tp != 0; }),
+                                 [&](int64_t tp) { return seq_len / layout.cp % tp != 0; }),
                   fitting.end());
     return absl::InvalidArgumentError(absl::StrCat(
-        "--sequence_parallel: --seq_len=", seq_len, " is not a multiple of --tp=", layout.tp,
-        "; with this length --tp may be ", absl::StrJoin(fitting, ", ")));
+        "--sequence_parallel: --seq_len=", seq_len,
+        layout.cp > 1 ? absl::StrCat(" over --cp=", layout.cp) : "", " is not a multiple of --tp=",
+        layout.tp, "; with this length --tp may be ", absl::StrJoin(fitting, ", ")));
   }
   return absl::OkStatus();
 }
@@ -257,14 +277,19 @@ absl::Status CheckProcesses(const LayoutConfig& layout) {
                      ", or start it without mpirun, srun or torchrun"));
   }
   if (layout.num_ranks() <= kMaxThreadRanks) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      layout.SizesText(), " are ", layout.num_ranks(), " ranks, and --comm=threads takes at most ",
-      kMaxThreadRanks, "; ",
-      layout.tp * layout.pp > kMaxThreadRanks
-          ? layout.pp > 1 ? "give a smaller --tp or --pp" : "give a smaller --tp"
-          : absl::StrCat(layout.pp > 1 ? "with these --tp and --pp" : "with this --tp",
-                         ", --dp may be up to ", kMaxThreadRanks / (layout.tp * layout.pp)),
-      ", or give --comm=mpi"));
+  const int64_t with_one_dp = layout.tp * layout.cp * layout.pp;
+  std::vector<std::string> others = {"--tp"};
+  if (layout.cp > 1) others.emplace_back("--cp");
+  if (layout.pp > 1) others.emplace_back("--pp");
+  return absl::InvalidArgumentError(
+      absl::StrCat(layout.SizesText(), " are ", layout.num_ranks(),
+                   " ranks, and --comm=threads takes at most ", kMaxThreadRanks, "; ",
+                   with_one_dp > kMaxThreadRanks
+                       ? absl::StrCat("give a smaller ", absl::StrJoin(others, " or "))
+                       : absl::StrCat(others.size() > 1 ? "with these " : "with this ",
+                                      absl::StrJoin(others, " and "), ", --dp may be up to ",
+                                      kMaxThreadRanks / with_one_dp),
+                   ", or give --comm=mpi"));
 }
 
 absl::Status CheckNumProcesses(const LayoutConfig& layout, int num_processes) {
@@ -273,7 +298,7 @@ absl::Status CheckNumProcesses(const LayoutConfig& layout, int num_processes) {
       absl::StrCat(layout.SizesText(), " are ", layout.num_ranks(), " ranks, but ", num_processes,
                    num_processes == 1 ? " process was" : " processes were",
                    " started; start as many as ranks (mpirun -np ", layout.num_ranks(),
-                   "), or give ", LayoutsOf(num_processes, layout.pp)));
+                   "), or give ", LayoutsOf(num_processes, layout)));
 }
 
 std::string LostMachineWarning(const LayoutConfig& layout) {

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "models/model_config.h"
 #include "parallel/comm/communicator.h"
+#include "parallel/context/context_parallel.h"
 #include "parallel/data/gradient_buckets.h"
 #include "parallel/mesh/mesh.h"
 #include "tools/cli/options.h"
@@ -20,11 +21,13 @@ namespace strake {
 // Members are named like their flags and JSON keys; AddLayoutOptions() documents them.
 struct LayoutConfig {
   int64_t tp = 1;
+  int64_t cp = 1;
   int64_t pp = 1;
   int64_t dp = 1;
   bool sequence_parallel = false;
   int64_t zero = 0;
   std::string grad_reduce_dtype = "fp32";
+  std::string cp_comm = "ring";
   std::string comm = "threads";
   bool comm_check = false;
   double comm_timeout = 600;
@@ -36,14 +39,17 @@ struct LayoutConfig {
   MeshVector sizes() const {
     return {.dp = static_cast<int>(dp),
             .pp = static_cast<int>(pp),
-            .cp = 1,
+            .cp = static_cast<int>(cp),
             .tp = static_cast<int>(tp)};
   }
-  int num_ranks() const { return static_cast<int>(dp * pp * tp); }
-  // "--tp=2 times --dp=4", with "--pp=2" between them where there are several stages.
+  int num_ranks() const { return static_cast<int>(dp * pp * cp * tp); }
+  // "--tp=2 times --dp=4", with --cp and --pp between them where they are not 1.
   std::string SizesText() const;
   CommunicatorOptions communicator_options() const;
 };
+
+// Returns what --cp_comm says.
+ContextComm ContextCommOf(const LayoutConfig& layout);
 
 void AddLayoutOptions(LayoutConfig* layout, OptionSet* options);
 
@@ -53,6 +59,9 @@ void AddStageLayersOption(LayoutConfig* layout, OptionSet* options);
 // Adds how the stages of --pp share a training step, --pp_layers too, for programs that compute
 // one.
 void AddPipelineOptions(LayoutConfig* layout, OptionSet* options);
+
+// Adds --cp_comm, for programs that compute a training step.
+void AddContextCommOption(LayoutConfig* layout, OptionSet* options);
 
 // Adds --grad_reduce_dtype, for programs that train.
 void AddGradReduceOption(LayoutConfig* layout, OptionSet* options);
@@ -77,8 +86,8 @@ absl::Status CheckTensorParallelSize(const LayoutConfig& layout, const ModelConf
 // InvalidArgument where the model has fewer positions than --seq_len.
 absl::Status CheckSeqLenFlag(const ModelConfig& model, int64_t seq_len);
 
-// CheckTensorParallelSize(), and the same error where sequence parallelism cannot shard sequences
-// of `seq_len` tokens.
+// CheckTensorParallelSize(), and the same error where context or sequence parallelism cannot shard
+// sequences of `seq_len` tokens.
 absl::Status CheckLayout(const LayoutConfig& layout, const ModelConfig& model, int64_t seq_len);
 
 // InvalidArgument, likewise, where a step's batch cannot be divided evenly over the ranks.

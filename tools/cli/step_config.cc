@@ -18,6 +18,7 @@ EngineOptions StepConfig::RankOptions(const ModelConfig& model_config) const {
           .dtype = dtype == "bf16" ? DType::kBf16 : DType::kF32,
           .device = kind,
           .sequence_parallel = layout.sequence_parallel,
+          .context_comm = ContextCommOf(layout),
           .gradients = GradientOptionsOf(layout),
           .pipeline = PipelineOptionsOf(layout, num_micro_batches()).value(),
           .logits_chunk = LogitsChunk::For(kind),
@@ -43,6 +44,7 @@ void AddStepOptions(StepConfig* c, OptionSet* options) {
                {"cpu", "cuda"});
   AddActivationRecomputeOption(&c->activation_recompute, options);
   AddLayoutOptions(&c->layout, options);
+  AddContextCommOption(&c->layout, options);
   AddPipelineOptions(&c->layout, options);
   AddGradReduceOption(&c->layout, options);
   options->Paths({"model"});

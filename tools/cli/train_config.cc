@@ -182,6 +182,7 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
   options->Add("exit_zero_on_stop", &c->exit_zero_on_stop,
                "exit with 0 where a signal stopped the run before its end; without it with 3");
   AddLayoutOptions(&c->layout, options);
+  AddContextCommOption(&c->layout, options);
   AddPipelineOptions(&c->layout, options);
   AddGradReduceOption(&c->layout, options);
   options->Group("Output (0: never)");

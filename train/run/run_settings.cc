@@ -14,6 +14,7 @@
 #include "models/lora_modules.h"
 #include "nlohmann/json.hpp"
 #include "optim/lr_schedule.h"
+#include "parallel/context/context_parallel.h"
 #include "parallel/pipeline/schedule.h"
 #include "train/run/run_record.h"
 
@@ -124,9 +125,11 @@ nlohmann::ordered_json SettingsOf(const TrainerOptions& o, const MeshVector& siz
   json["out"] = o.directory;
   json["resume"] = ResumeSetting(o);
   json["tp"] = sizes.tp;
+  json["cp"] = sizes.cp;
   json["pp"] = sizes.pp;
   json["dp"] = sizes.dp;
   json["sequence_parallel"] = o.engine.sequence_parallel;
+  json["cp_comm"] = ContextCommName(o.engine.context_comm);
   json["zero"] = o.engine.gradients.zero;
   json["pp_schedule"] = PipelineKindName(o.engine.pipeline.kind);
   json["pp_chunks"] = o.engine.pipeline.chunks;
