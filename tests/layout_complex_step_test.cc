@@ -1,5 +1,6 @@
 // Every gradient of a model on two ranks, by the complex step through their collectives, or through
-// the messages of a pipeline.
+// the messages of a pipeline or of attention.
+#include <algorithm>
 #include <chrono>
 #include <complex>
 #include <map>
@@ -24,6 +25,7 @@
 #include "models/model_parts.h"
 #include "models/sliced_models.h"
 #include "models/transformer.h"
+#include "parallel/context/context_parallel.h"
 #include "parallel/mesh/run_on_threads.h"
 #include "parallel/pipeline/schedule.h"
 #include "parallel/pipeline/stage_links.h"
@@ -65,6 +67,7 @@ ModelConfig TinyConfig(const testing::LayoutModel& model, bool tied) {
 }
 
 const std::vector<int64_t> kDocuments = {1, 3, 4, 2, 2};
+const std::vector<int64_t> kWholeSequences(kTokens / kSeqLen, kSeqLen);
 
 EngineOptions OptionsOf(const ModelConfig& config) {
   return {.model = config,
@@ -76,22 +79,26 @@ EngineOptions OptionsOf(const ModelConfig& config) {
 // One rank's part of the model, in c128; each sequence is one document, or kDocuments are packed.
 class RankModel {
  public:
-  RankModel(const ModelConfig& config, const Mesh& mesh, bool sequence_parallel, bool packed)
+  RankModel(const ModelConfig& config, const Mesh& mesh, bool sequence_parallel, bool packed,
+            ContextComm comm = ContextComm::kRing)
       : ctx_(OpSet::kReference, /*num_threads=*/1, size_t{1} << 22),
-        tokens_(DType::kI32, {kTokens}),
-        targets_(DType::kI32, {kTokens}),
-        positions_(DType::kI32, {kTokens}),
         config_(config),
         tp_(mesh.communicator(MeshAxis::kTp), sequence_parallel),
+        cp_(mesh.communicator(MeshAxis::kCp), comm),
         pp_(mesh.communicator(MeshAxis::kPp)),
-        models_(
-            MakeStageModels(OptionsOf(config), pp_.size(), pp_.rank(), tp_, &weights_, &adapters_)),
+        num_tokens_(kTokens / cp_.size()),
+        tokens_(DType::kI32, {num_tokens_}),
+        targets_(DType::kI32, {num_tokens_}),
+        positions_(DType::kI32, {num_tokens_}),
+        models_(MakeStageModels(OptionsOf(config), pp_.size(), pp_.rank(), tp_, &weights_,
+                                &adapters_, cp_)),
         trained_(config.lora.enabled() ? adapters_ : weights_) {
-    testing::FillTokens(tokens_, 1, config.vocab_size);
-    testing::FillTokens(targets_, 2, config.vocab_size);
-    if (!packed) return;
-    CHECK(SetDocumentPositions(kDocuments, kSeqLen, positions_).ok());
-    documents_ = {positions_, kDocuments};
+    FillOwn(1, tokens_);
+    FillOwn(2, targets_);
+    if (!packed && cp_.size() == 1) return;
+    const std::vector<int64_t>& lengths = packed ? kDocuments : kWholeSequences;
+    CHECK(SetDocumentPositions(lengths, kSeqLen, positions_, cp_.chunks()).ok());
+    documents_ = {positions_, lengths};
   }
 
   absl::Status SetWeights() {
@@ -110,20 +117,22 @@ class RankModel {
     TransformerSaved saved;
     const ModelParts model = Parts();
     STRAKE_ASSIGN_OR_RETURN(
-        Tensor loss, model.Forward(ctx_, tp_.NumLocalTokens(kTokens),
+        Tensor loss, model.Forward(ctx_, tp_.NumLocalTokens(num_tokens_),
                                    [&](const Context& ctx, int i, const Tensor& x) {
                                      saved.input = x;
-                                     return model.part(i).Forward(ctx, tokens_, targets_, kSeqLen,
+                                     return model.part(i).Forward(ctx, tokens_, targets_, SeqLen(),
                                                                   &saved, documents_);
                                    }));
-    STRAKE_ASSIGN_OR_RETURN(loss, model.Share(ctx_, loss, {kTokens}));
-    return std::vector<Complex>(loss.data<Complex>(), loss.data<Complex>() + kTokens);
+    STRAKE_ASSIGN_OR_RETURN(loss, model.Share(ctx_, loss, {num_tokens_}));
+    return std::vector<Complex>(loss.data<Complex>(), loss.data<Complex>() + num_tokens_);
   }
 
-  // The sum of the losses.
+  // The sum of the losses of all ranks' tokens.
   absl::StatusOr<Complex> Loss() {
     STRAKE_ASSIGN_OR_RETURN(const std::vector<Complex> losses, Losses());
-    return std::accumulate(losses.begin(), losses.end(), Complex(0));
+    Complex sum = std::accumulate(losses.begin(), losses.end(), Complex(0));
+    STRAKE_RETURN_IF_ERROR(SumOverContext(Tensor(&sum, DType::kC128, {1})));
+    return sum;
   }
 
   // Computes its complete gradients, in the arena.
@@ -132,9 +141,9 @@ class RankModel {
     TransformerSaved saved;
     const Transformer& model = *models_.front();
     STRAKE_ASSIGN_OR_RETURN(saved.input,
-                            Parts().ReceiveInput(ctx_, 0, tp_.NumLocalTokens(kTokens)));
+                            Parts().ReceiveInput(ctx_, 0, tp_.NumLocalTokens(num_tokens_)));
     STRAKE_ASSIGN_OR_RETURN(const Tensor y,
-                            model.ForwardForTraining(ctx_, tokens_, targets_, kSeqLen, /*scale=*/1,
+                            model.ForwardForTraining(ctx_, tokens_, targets_, SeqLen(), /*scale=*/1,
                                                      &saved, documents_));
     if (!model.is_last()) {
       STRAKE_RETURN_IF_ERROR(links_->Send(PipelinePass::kForward, y).Wait().status());
@@ -147,6 +156,7 @@ class RankModel {
       STRAKE_RETURN_IF_ERROR(links_->Send(PipelinePass::kInputGradient, saved.dx).Wait().status());
     }
     STRAKE_RETURN_IF_ERROR(AddOtherUseOfTable());
+    STRAKE_RETURN_IF_ERROR(SumOverContext(trained_.grads()));
     STRAKE_ASSIGN_OR_RETURN(const PartialGradients partial,
                             PartialGradients::Create(trained_, tp_));
     return partial.Sum(ctx_, {{0, trained_.grads()}});
@@ -180,6 +190,20 @@ class RankModel {
   }
 
  private:
+  int64_t SeqLen() const { return cp_.chunks().NumLocal(kSeqLen); }
+
+  void FillOwn(uint64_t seed, const Tensor& own) const {
+    const testing::TestTensor all(DType::kI32, {kTokens});
+    testing::FillTokens(all, seed, config_.vocab_size);
+    const std::vector<int32_t> part =
+        cp_.chunks().Take(all->data<int32_t>(), kTokens / kSeqLen, kSeqLen);
+    std::copy(part.begin(), part.end(), own.data<int32_t>());
+  }
+
+  absl::Status SumOverContext(const Tensor& x) const {
+    return cp_.communicator().AllReduceSum(x).Wait().status();
+  }
+
   ModelParts Parts() {
     if (!links_.has_value()) return *models_.front();
     return {models_, &pp_, &*links_};
@@ -203,11 +227,13 @@ class RankModel {
   }
 
   testing::TestContext ctx_;
-  testing::TestTensor tokens_, targets_, positions_;
-  Documents documents_;
   const ModelConfig config_;
   TensorParallel tp_;
+  ContextParallel cp_;
   Communicator& pp_;
+  const int64_t num_tokens_;
+  testing::TestTensor tokens_, targets_, positions_;
+  Documents documents_;
   ParameterArena weights_, adapters_;
   std::vector<std::unique_ptr<Transformer>> models_;
   std::optional<StageLinks> links_;  // between two stages
@@ -275,6 +301,21 @@ TEST_P(LayoutComplexStepTest, EveryGradientInTwoStages) {
         RankModel rank(config, mesh, /*sequence_parallel=*/false, /*packed=*/tied);
         STRAKE_ASSIGN_OR_RETURN(const int64_t num_elements, CompareEveryGradient(&rank));
         EXPECT_EQ(num_elements, adapters ? NumAdapterParameters(config) : NumParameters(config));
+        return absl::OkStatus();
+      });
+  EXPECT_TRUE(status.ok()) << status;
+}
+
+TEST_P(LayoutComplexStepTest, EveryGradientOfTwoRanksThatShareSequences) {
+  const auto& [model, tied, gathered] = GetParam();
+  const ModelConfig config = TinyConfig(model, tied);
+  const ContextComm comm = gathered ? ContextComm::kAllGather : ContextComm::kRing;
+  const absl::Status status = RunOnThreads(
+      {.dp = 1, .pp = 1, .cp = 2, .tp = 1}, {.timeout = std::chrono::minutes(1), .check = true},
+      [&, tied = tied](const Mesh& mesh) -> absl::Status {
+        RankModel rank(config, mesh, /*sequence_parallel=*/false, /*packed=*/tied, comm);
+        STRAKE_ASSIGN_OR_RETURN(const int64_t num_elements, CompareEveryGradient(&rank));
+        EXPECT_EQ(num_elements, NumParameters(config));
         return absl::OkStatus();
       });
   EXPECT_TRUE(status.ok()) << status;

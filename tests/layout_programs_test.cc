@@ -44,17 +44,21 @@ struct Layout {
   bool sequence_parallel = false;
   int zero = 0;
   int pp = 1;
+  int cp = 1;
 
   std::string ToString() const {
-    return absl::StrCat("tp ", tp, ", pp ", pp, ", dp ", dp,
+    return absl::StrCat("tp ", tp, ", cp ", cp, ", pp ", pp, ", dp ", dp,
                         sequence_parallel ? ", sequence parallel" : "", ", zero ", zero);
   }
   Flags flags() const {
-    return {absl::StrCat("--tp=", tp), absl::StrCat("--pp=", pp), absl::StrCat("--dp=", dp),
+    return {absl::StrCat("--tp=", tp),
+            absl::StrCat("--cp=", cp),
+            absl::StrCat("--pp=", pp),
+            absl::StrCat("--dp=", dp),
             absl::StrCat("--sequence_parallel=", sequence_parallel ? "true" : "false"),
             absl::StrCat("--zero=", zero)};
   }
-  MeshVector sizes() const { return {.dp = dp, .pp = pp, .cp = 1, .tp = tp}; }
+  MeshVector sizes() const { return {.dp = dp, .pp = pp, .cp = cp, .tp = tp}; }
 };
 
 // Fewer key/value heads than ranks, an odd vocabulary, and sizes that the layouts below divide.
@@ -66,11 +70,11 @@ struct Model {
 
 const std::vector<Model>& Models() {
   const std::vector<Layout> over_8_heads = {
-      {1, 1, false, 0}, {2, 2, true, 1}, {4, 3, false, 2},    {8, 1, true, 0},
-      {1, 4, false, 1}, {8, 4, true, 2}, {1, 1, false, 0, 2}, {2, 2, true, 1, 2}};
-  const std::vector<Layout> over_6_heads = {{1, 1, false, 0},  {3, 2, true, 1}, {6, 1, false, 0},
-                                            {2, 3, false, 2},  {3, 4, true, 2}, {1, 1, false, 0, 2},
-                                            {3, 2, true, 2, 2}};
+      {1, 1, false, 0},       {2, 2, true, 1}, {4, 3, false, 2},    {8, 1, true, 0},
+      {1, 2, false, 1, 1, 2}, {8, 4, true, 2}, {1, 1, false, 0, 2}, {2, 2, true, 1, 2}};
+  const std::vector<Layout> over_6_heads = {
+      {1, 1, false, 0}, {3, 2, true, 1},     {6, 1, false, 0},  {2, 1, false, 2, 1, 3},
+      {3, 4, true, 2},  {1, 1, false, 0, 2}, {3, 2, true, 2, 2}};
   static const auto* models = new std::vector<Model>{
       {"Llama", R"({"model_type": "llama", "vocab_size": 257, "max_position_embeddings": 32,
                     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
@@ -207,6 +211,7 @@ TEST_P(LayoutProgramsTest, GoesOnUnderAnotherLayout) {
         nlohmann::json::parse(ReadFile(run_ / absl::StrCat(b, "/step-", kSteps, "/run.json")));
     EXPECT_EQ(record["samples"], kSteps * kGlobalBatch);
     EXPECT_EQ(record["config"]["tp"], to.tp);
+    EXPECT_EQ(record["config"]["cp"], to.cp);
     EXPECT_EQ(record["config"]["pp"], to.pp);
     EXPECT_EQ(record["config"]["dp"], to.dp);
     EXPECT_EQ(record["config"]["zero"], to.zero);

@@ -71,6 +71,15 @@ std::vector<LayoutCase> LayoutsOf(const ModelFamily* family) {
       }
     }
   }
+  // Ranks that share sequences shard as data-parallel ranks do.
+  for (const auto& [cp, dp, zero] : {std::tuple{2, 1, 1}, {3, 2, 2}}) {
+    LayoutCase layout = Case(family);
+    layout.cp = cp;
+    layout.dp = dp;
+    layout.zero = zero;
+    layout.bucket_bytes = 4000;
+    layouts.push_back(layout);
+  }
   return layouts;
 }
 
