@@ -221,7 +221,7 @@ class MpiTrainTest : public ::testing::Test {
 TEST_F(MpiTrainTest, TrainsToTheBitsOfThreadsAndOneProcessPrints) {
   for (const Flags& layout : std::vector<Flags>{
            {"--zero=0", "--model=./gpt2.json"},
-           {"--zero=1", "--sequence_parallel"},
+           {"--cp=2", "--dp=1", "--zero=1", "--sequence_parallel"},
            {"--zero=2", "--grad_reduce_dtype=bf16", "--model=./gpt2.json", "--sequence_parallel"},
            {"--pp=2", "--dp=1", "--zero=0", "--model=./llama_of_two.json", "--sequence_parallel"},
            {"--pp=2", "--tp=1", "--zero=1", "--model=./gpt2_of_two.json",
