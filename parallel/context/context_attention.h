@@ -1,7 +1,9 @@
 // Causal attention of sequences that context-parallel ranks share.
 //
 // As core/ops/attention/causal_attention.h, of a rank's tokens: B sequences, of each T/C tokens in
-// the rank's two chunks. One rank's is that op.
+// the rank's two chunks. One rank's is that op. Also returns the error of a message or a
+// collective, which names the axis and the rank that caused it. With ContextComm::kRing any error
+// ends the group, so that the other ranks get it as the cause.
 #ifndef STRAKE_PARALLEL_CONTEXT_CONTEXT_ATTENTION_H_
 #define STRAKE_PARALLEL_CONTEXT_CONTEXT_ATTENTION_H_
 

@@ -9,10 +9,11 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/dtype.h"
 #include "core/base/status_macros.h"
+#include "core/base/thread_team.h"
 #include "core/device/op_call.h"
 #include "core/memory/activation_arena.h"
-#include "core/ops/attention/causal_attention.h"
 #include "core/ops/documents.h"
 #include "core/tensor/sequence_chunks.h"
 #include "core/testing/attention_tolerance.h"
@@ -50,7 +51,7 @@ struct Attention {
         qkv(dtype, {s.batch * s.seq_len, (s.num_heads + 2 * s.num_kv_heads) * s.head_dim}),
         dy(dtype, {s.batch * s.seq_len, s.num_heads * s.head_dim}),
         y(dtype, dy->shape()),
-        lse(dtype, {s.batch, s.num_heads, s.seq_len}),
+        lse(AccumulationDType(dtype), {s.batch, s.num_heads, s.seq_len}),
         dqkv(dtype, qkv->shape()),
         positions(DType::kI32, {s.batch * s.seq_len}) {}
   Attention(DType dtype, const AttentionShape& s, const Lengths& lengths) : Attention(dtype, s) {
@@ -161,6 +162,7 @@ std::vector<Case> CasesOf(int num_ranks) {
       {"a window below a chunk", {2, T, 2, 1, 5, c - 2}},
       {"a window of a chunk", {1, T, 3, 1, 4, c}},
       {"a window of a chunk and a half", {2, T, 4, 2, 4, c + c / 2}},
+      {"a window that begins behind a tile of keys", {1, int64_t{80} * num_ranks, 2, 1, 4, 50}},
       {"a cap and a scale", {1, T, 2, 1, 4, 0, 0.4, 1.5}},
       // One that ends within the first chunk, one that begins and one that ends there, the rest.
       {"documents", {2, T, 4, 2, 4}, {4, T - 4, c, 1, T - c - 1}},
@@ -182,7 +184,7 @@ void ForEachRing(const std::function<void(int num_ranks, ContextComm comm, const
   }
 }
 
-// Sums of at most 96 products of numbers near 1, whose order differs.
+// Sums of at most 320 products of numbers near 1, whose order differs.
 constexpr double kF64Bound = 1e-12;
 
 void ExpectClose(const Attention& a, const Attention& truth, double bound) {
@@ -367,6 +369,29 @@ TEST(ContextAttentionTest, DryRunsPlanMemoryAndRecordCalls) {
                   absl::OkStatus());
       }
     }
+  }
+}
+
+// y, and the gradients of queries and of keys and values, are rounded once.
+TEST(ContextAttentionTest, Bf16IsSummedInF32) {
+  for (const ContextComm comm : kComms) {
+    OpRecorder recorder;
+    ThreadTeam team(1);
+    ActivationArena plan = ActivationArena::DryRun();
+    Context ctx(&team, &plan);
+    ctx.set_recorder(&recorder);
+    DryRunCommunicator group(/*rank=*/1, /*size=*/3, "cp", &recorder);
+    const Attention local(DType::kBf16, {2, 8, 4, 2, 8});
+    ASSERT_EQ(local.Run(ctx, ContextParallel(group, comm)), absl::OkStatus());
+    int64_t num_casts = 0;
+    for (const OpCall& call : recorder.calls()) {
+      num_casts += call.op == std::string("cast");
+      if (call.op == std::string("partial_attention") && call.Has("dq")) {
+        EXPECT_EQ(call.Find("dq")->dtype, DType::kF32);
+        EXPECT_EQ(call.Find("dkv")->dtype, DType::kF32);
+      }
+    }
+    EXPECT_EQ(num_casts, 3);
   }
 }
 

@@ -8,6 +8,7 @@
 #include "core/memory/activation_arena.h"
 #include "core/ops/attention/partial_attention.h"
 #include "core/ops/copy/copy.h"
+#include "parallel/comm/communicator.h"
 
 namespace strake {
 namespace {
