@@ -708,7 +708,7 @@ absl::StatusOr<std::optional<TrainSample>> Trainer::Generate() {
   const auto take = [&](int64_t token) -> absl::Status {
     continuation.push_back(static_cast<int32_t>(token));
     interrupted = StopRequested();
-    for (const MeshAxis axis : {MeshAxis::kPp, MeshAxis::kTp}) {
+    for (const MeshAxis axis : {MeshAxis::kPp, MeshAxis::kCp, MeshAxis::kTp}) {
       STRAKE_ASSIGN_OR_RETURN(interrupted, AnyRank(mesh_.communicator(axis), interrupted));
     }
     return interrupted ? absl::CancelledError("asked to stop") : absl::OkStatus();
@@ -724,7 +724,7 @@ absl::StatusOr<std::optional<TrainSample>> Trainer::Generate() {
 
 absl::Status Trainer::Sample() {
   std::optional<TrainSample> sample;
-  const bool generates = mesh_.gradient_group().rank() == 0;
+  const bool generates = mesh_.coordinates().dp == 0;
   if (generates) {
     STRAKE_ASSIGN_OR_RETURN(sample, Generate());
   }
