@@ -33,9 +33,11 @@ absl::Status CheckMemoryOfFlags(const EngineOptions& options, const MachineConfi
                                 const LayoutConfig& layout) {
   const absl::Status fits = CheckMemory(options, layout.sizes(), NumRanksInMemory(machine, layout));
   if (!absl::IsResourceExhausted(fits)) return fits;
-  return absl::ResourceExhaustedError(absl::StrCat(fits.message(), "; choose a smaller --model",
-                                                   layout.dp > 1 ? ", --dp" : "",
-                                                   ", --micro_batch or --seq_len"));
+  // It holds all micro-batches of a step.
+  const bool gpipe = layout.pp > 1 && layout.pp_schedule == "gpipe";
+  return absl::ResourceExhaustedError(
+      absl::StrCat(fits.message(), "; choose a smaller --model", layout.dp > 1 ? ", --dp" : "",
+                   ", --micro_batch or --seq_len", gpipe ? ", or --pp_schedule=1f1b" : ""));
 }
 
 }  // namespace strake

@@ -148,12 +148,13 @@ std::string OnEachOf(int num_ranks) {
   return num_ranks == 1 ? "" : absl::StrCat(" on each of ", num_ranks, " ranks");
 }
 
-// "stage 1 of 2: weights 2 GiB, gradients ...".
+// "the most in stage 1 of 2: weights 2 GiB, gradients ...".
 std::string PlanText(const RanksMemory& memory, const MachineMemory& machine) {
   const MemoryPlan& plan = memory.stages[machine.stage];
   const size_t num_stages = memory.stages.size();
   return absl::StrCat(
-      num_stages > 1 ? absl::StrCat("stage ", machine.stage, " of ", num_stages, ": ") : "",
+      num_stages > 1 ? absl::StrCat("the most in stage ", machine.stage, " of ", num_stages, ": ")
+                     : "",
       "weights ", FormatBytes(plan.parameter_bytes), ", gradients ",
       FormatBytes(plan.gradient_bytes), ", optimizer ", FormatBytes(plan.optimizer_bytes),
       ", activations ", FormatBytes(plan.activation_bytes),

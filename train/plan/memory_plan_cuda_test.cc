@@ -35,7 +35,7 @@ TEST(CheckMemoryTest, CountsWhatNcclHolds) {
   options.model.num_layers = 3;
   options.pipeline.micro_batches = 3;
   const absl::Status staged = CheckMemory(options, {1, 3, 1, 1}, 1);
-  EXPECT_THAT(std::string(staged.message()), HasSubstr("(stage 1 of 3: weights "));
+  EXPECT_THAT(std::string(staged.message()), HasSubstr("(the most in stage 1 of 3: weights "));
   EXPECT_THAT(std::string(staged.message()), HasSubstr(", libraries 1.32 GiB)"));
 }
 

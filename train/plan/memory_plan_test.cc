@@ -104,8 +104,9 @@ TEST(CheckMemoryTest, RefusesABudgetBetweenTwoStages) {
       EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
       // The message of a lower bound has no stage.
       if (budget != most - 1) continue;
-      EXPECT_NE(status.message().find(absl::StrCat("(stage ", dearest, " of 3: weights ")),
-                std::string::npos)
+      EXPECT_NE(
+          status.message().find(absl::StrCat("(the most in stage ", dearest, " of 3: weights ")),
+          std::string::npos)
           << status;
     }
   }
