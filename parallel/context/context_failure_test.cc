@@ -50,7 +50,7 @@ absl::Status Step(const ContextParallel& cp, FaultPlan* plan, int64_t* num_trans
   FillNormal(qkv, 1);
   FillNormal(dy, 2);
   FillNormal(sum, 3);
-  const TestContext ctx(OpSet::kAuto, /*num_threads=*/1, /*arena_bytes=*/1 << 16);
+  const TestContext ctx(OpSet::kAuto, /*num_threads=*/1, /*arena_bytes=*/1 << 20);
   STRAKE_RETURN_IF_ERROR(ContextAttentionForward(ctx, cp, qkv, shape, y, lse));
   STRAKE_RETURN_IF_ERROR(ContextAttentionBackward(ctx, cp, dy, qkv, y, lse, shape, dqkv));
   *num_transfers = plan->num_started;
