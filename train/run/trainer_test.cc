@@ -66,6 +66,8 @@ using testing::WriteFile;
 constexpr MeshVector kOneRank = {1, 1, 1, 1};
 constexpr MeshVector kDp2 = {.dp = 2, .pp = 1, .cp = 1, .tp = 1};
 constexpr MeshVector kTp2 = {.dp = 1, .pp = 1, .cp = 1, .tp = 2};
+constexpr MeshVector kCp2 = {.dp = 1, .pp = 1, .cp = 2, .tp = 1};
+constexpr MeshVector kDp2Cp2 = {.dp = 2, .pp = 1, .cp = 2, .tp = 1};
 
 ModelConfig TinyModel() {
   ModelConfig model = *ModelPreset("llama-tiny");
@@ -102,6 +104,17 @@ class TrainerTest : public ::testing::Test {
     return std::string(Train(sizes, {}).message());
   }
 
+  // Seven questions of three choices.
+  void UseQuestions() {
+    std::string questions;
+    for (int i = 0; i < 7; ++i) {
+      absl::StrAppend(&questions, R"({"context": "p)", i % 3, R"(", "choices": ["of", "hul", "l)",
+                      i, R"("], "answer": )", i % 3, "}\n");
+    }
+    WriteFile(directory_ / "hulls.jsonl", questions);
+    options_.eval_tasks = {directory_ / "hulls.jsonl"};
+  }
+
   const TempDirectory directory_;
   TrainerOptions options_;
 };
@@ -120,6 +133,7 @@ class Recorder : public TrainObserver {
   }
   absl::Status OnStep(const StepMetrics& m) override {
     losses.push_back(m.loss);
+    norms.push_back(m.grad_norm);
     EXPECT_EQ(m.grad_norm > 0, m.targets > 0);
     EXPECT_GT(m.seconds, 0);
     EXPECT_EQ(m.tokens, step_tokens);
@@ -157,7 +171,7 @@ class Recorder : public TrainObserver {
   }
 
   std::vector<std::string> notes;
-  std::vector<double> losses;
+  std::vector<double> losses, norms;
   std::string fail_at = "never";
   int64_t step_tokens = 32;
 
@@ -205,7 +219,7 @@ TEST_F(TrainerTest, TellsOfWhatIsResumed) {
 TEST_F(TrainerTest, TwoRanksAreOneRun) {
   Recorder one;
   ASSERT_TRUE(Train(kOneRank, {&one}).ok());
-  for (const MeshVector& sizes : {kDp2, kTp2}) {
+  for (const MeshVector& sizes : {kDp2, kTp2, kCp2}) {
     options_.directory += "x";
     Recorder recorder;
     MetricsObserver metrics;
@@ -268,14 +282,79 @@ struct ResultsRecorder : TrainObserver {
   std::vector<double> losses;
 };
 
-TEST_F(TrainerTest, StagesTellTheSamplesAndAccuraciesOfOne) {
-  std::string questions;
-  for (int i = 0; i < 7; ++i) {
-    absl::StrAppend(&questions, R"({"context": "p)", i % 3, R"(", "choices": ["of", "hul", "l)", i,
-                    R"("], "answer": )", i % 3, "}\n");
+// Context-parallel ranks train one rank's model beside every other axis, and one rank goes on with
+// their run, and they with its. Their evaluation has one rank's loss.
+TEST_F(TrainerTest, RanksThatShareSequencesAreOneRun) {
+  options_.engine.model.num_layers = 2;
+  options_.engine.model.tie_word_embeddings = false;
+  options_.eval_every = 2;
+  options_.schedule = {.kind = ScheduleKind::kConstant, .lr = 0.01, .warmup_steps = 1};
+  const auto train = [&](const MeshVector& sizes, int64_t steps, Recorder* recorder,
+                         ResultsRecorder* results) {
+    options_.schedule.total_steps = steps;
+    const absl::Status trained = Train(sizes, {recorder, results});
+    EXPECT_TRUE(trained.ok()) << trained;
+  };
+  Recorder one;
+  ResultsRecorder of_one;
+  train(kOneRank, 4, &one, &of_one);
+  for (const MeshVector& sizes : {kCp2, kDp2Cp2, MeshVector{.dp = 1, .pp = 1, .cp = 4, .tp = 1},
+                                  MeshVector{.dp = 1, .pp = 2, .cp = 2, .tp = 1},
+                                  MeshVector{.dp = 1, .pp = 1, .cp = 2, .tp = 2}}) {
+    for (const int zero : {0, 1, 2}) {
+      SCOPED_TRACE(absl::StrCat(sizes.ToString(), ", zero ", zero));
+      options_.engine.gradients = {.zero = zero, .bucket_bytes = 4096};
+      options_.engine.context_comm = zero == 1 ? ContextComm::kAllGather : ContextComm::kRing;
+      options_.engine.micro_batch = sizes.pp > 1 ? 1 : 2;
+      options_.directory += "x";
+      Recorder recorder;
+      ResultsRecorder results;
+      train(sizes, 2, &recorder, &results);
+      // A resumed run compares the fingerprint of the state.
+      options_.engine.gradients.zero = 0;
+      train(kOneRank, 3, &recorder, &results);
+      options_.engine.gradients.zero = zero;
+      train(sizes, 4, &recorder, &results);
+      ASSERT_EQ(recorder.losses.size(), 4);
+      // f32 roundings in another order, which four small steps hardly amplify. The loss of other
+      // tokens is off by much more.
+      for (int i = 0; i < 4; ++i) {
+        EXPECT_NEAR(recorder.losses[i], one.losses[i], 1e-4) << i;
+        EXPECT_NEAR(recorder.norms[i], one.norms[i], 1e-3 * one.norms[i]) << i;
+      }
+      ASSERT_EQ(results.losses.size(), 3) << "after steps 2, 3 and 4";
+      EXPECT_NEAR(results.losses.front(), of_one.losses.front(), 1e-4);
+      EXPECT_NEAR(results.losses.back(), of_one.losses.back(), 1e-4);
+    }
   }
-  WriteFile(directory_ / "hulls.jsonl", questions);
-  options_.eval_tasks = {directory_ / "hulls.jsonl"};
+}
+
+TEST_F(TrainerTest, RanksThatShareSequencesMustDivideThem) {
+  options_.engine.seq_len = 10;
+  EXPECT_EQ(ErrorOf({.dp = 1, .pp = 1, .cp = 4, .tp = 1}),
+            "the sequence length 10 is not a multiple of 8, twice the 4 context-parallel ranks: "
+            "take 8 or 16");
+}
+
+// Ranks that share sequences answer questions by themselves, and generate alike.
+TEST_F(TrainerTest, RanksThatShareSequencesScoreAndGenerateWholeOnes) {
+  UseQuestions();
+  options_.eval_every = options_.sample_every = 4;
+  std::vector<std::string> expected;
+  for (const MeshVector& sizes : {kOneRank, kCp2, kDp2Cp2}) {
+    options_.directory += "x";
+    ResultsRecorder recorder;
+    const absl::Status trained = Train(sizes, {&recorder});
+    ASSERT_TRUE(trained.ok()) << trained;
+    if (expected.empty()) expected = recorder.notes;
+    ASSERT_EQ(recorder.notes.size(), 2);
+    EXPECT_EQ(recorder.notes[0], expected[0]) << "no two choices are as close as roundings";
+    EXPECT_THAT(recorder.notes[1], HasSubstr("|"));
+  }
+}
+
+TEST_F(TrainerTest, StagesTellTheSamplesAndAccuraciesOfOne) {
+  UseQuestions();
   options_.eval_every = options_.sample_every = 2;
   options_.engine.model.num_layers = 4;
   options_.engine.model.tie_word_embeddings = false;
@@ -1292,7 +1371,8 @@ TEST_F(BlendTest, ARunResumedUnderOtherLayoutsHasTheSamplesOfOneThatIsNot) {
   for (int step = 1; step <= 10; ++step) {
     options_.schedule.total_steps = step;
     options_.engine.micro_batch = step % 3 == 0 ? 1 : 2;
-    const MeshVector sizes = step % 4 == 1 ? kDp2 : step % 4 == 3 ? kTp2 : kOneRank;
+    const MeshVector layouts[] = {kCp2, kDp2, kOneRank, kTp2};
+    const MeshVector sizes = step == 8 ? kDp2Cp2 : layouts[step % 4];
     ASSERT_TRUE(Train(sizes, {&resumed_metrics}).ok()) << step;
   }
   const std::vector<nlohmann::json> resumed = Steps();
@@ -1350,7 +1430,7 @@ TEST_F(BlendTest, EachSourceIsPreparedAndHeldBackByItself) {
                             {"docs", {directory_ / "docs.jsonl"}, 1}};
   options_.val_sets.clear();
   options_.eval_every = 10;
-  for (const MeshVector& sizes : {kOneRank, kDp2}) {
+  for (const MeshVector& sizes : {kOneRank, kDp2, kCp2}) {
     options_.directory += "x";
     Recorder recorder;
     MetricsObserver metrics;
@@ -1455,7 +1535,7 @@ TEST_F(DocumentsTest, LayoutsAndMicroBatchesTrainOnTheSameDocuments) {
     const absl::Status trained = Train(kOneRank, {&recorder, &metrics});
     ASSERT_TRUE(trained.ok()) << trained;
     EXPECT_THAT(ReadFile(options_.directory + "/metrics.jsonl"), HasSubstr("\"targets\":"));
-    for (const MeshVector& sizes : {kOneRank, kDp2}) {
+    for (const MeshVector& sizes : {kOneRank, kDp2, kCp2, kDp2Cp2}) {
       options_.directory += "x";
       options_.engine.micro_batch = 1;
       options_.schedule = {.kind = ScheduleKind::kConstant, .lr = 0.01, .warmup_steps = 1};
@@ -1628,7 +1708,8 @@ TEST_F(DocumentsTest, AResumedRunGoesOnWithTheSameDocuments) {
       for (const int64_t steps : {3, 7, 18}) {
         options_.schedule.total_steps = steps;
         options_.engine.micro_batch = steps == 7 ? 2 : 1;
-        ASSERT_TRUE(Train(steps == 7 ? kOneRank : kDp2, {&others}).ok());
+        const MeshVector sizes = steps == 3 ? kDp2 : steps == 7 ? kOneRank : kDp2Cp2;
+        ASSERT_TRUE(Train(sizes, {&others}).ok());
       }
       options_.engine.micro_batch = 1;
       ASSERT_EQ(others.losses.size(), 18);
