@@ -164,7 +164,8 @@ TEST(LeastMemoryBytesTest, IsBelowEveryPlan) {
       for (const Device device : {Device::kCpu, Device::kCuda}) {
         for (const auto& [seq_len, micro_batch] :
              {std::pair<int64_t, int64_t>{64, 1024}, {256, 200}, {8, 3000}, {24, 777}}) {
-          for (const MeshVector& sizes : {MeshVector{1, 1, 1, 1}, MeshVector{2, 1, 1, 2}}) {
+          for (const MeshVector& sizes : {MeshVector{1, 1, 1, 1}, MeshVector{2, 1, 1, 2},
+                                          MeshVector{1, 1, 2, 1}, MeshVector{1, 1, 4, 2}}) {
             EngineOptions options;
             options.model = *ModelPreset(model);
             options.seq_len = seq_len;
@@ -177,7 +178,8 @@ TEST(LeastMemoryBytesTest, IsBelowEveryPlan) {
             const double least = LeastMemoryBytes(options, sizes);
             const double planned = PlanMemory(options, sizes, 0).total_bytes();
             EXPECT_GT(least, 0);
-            EXPECT_LE(least, planned) << model << ", " << seq_len << " x " << micro_batch;
+            EXPECT_LE(least, planned)
+                << model << ", " << seq_len << " x " << micro_batch << ", " << sizes.ToString();
             num_close += least > 0.5 * planned;
           }
         }
@@ -221,6 +223,32 @@ TEST(LeastMemoryBytesTest, OfFewTokensLeavesOutActivations) {
   const EngineOptions options = Options(0);
   const MemoryPlan plan = PlanMemory(options, {2, 1, 1, 2}, 0);
   EXPECT_EQ(LeastMemoryBytes(options, {2, 1, 1, 2}), plan.total_bytes() - plan.activation_bytes);
+}
+
+// Ranks of cp have their tokens' activations, and share the optimizer's state as those of dp do.
+TEST(PlanMemoryTest, ContextParallelRanksHaveTheirShare) {
+  EngineOptions options = Options(0);
+  options.seq_len = 64;
+  options.gradients.zero = 1;
+  const MemoryPlan one = PlanMemory(options, {1, 1, 1, 1}, 0);
+  const MemoryPlan dp = PlanMemory(options, {4, 1, 1, 1}, 0);
+  for (const ContextComm comm : {ContextComm::kRing, ContextComm::kAllGather}) {
+    options.context_comm = comm;
+    for (const MeshVector& sizes : {MeshVector{1, 1, 4, 1}, MeshVector{2, 1, 2, 1}}) {
+      const absl::Status status = RunOnThreads(sizes, {}, [&](const Mesh& mesh) -> absl::Status {
+        STRAKE_ASSIGN_OR_RETURN(const auto engine, Engine::Create(options, mesh));
+        const MemoryPlan planned = PlanMemory(options, sizes, mesh.rank());
+        EXPECT_EQ(engine->memory_plan().total_bytes(), planned.total_bytes());
+        EXPECT_EQ(planned.optimizer_bytes,
+                  PlanMemory(options, {4, 1, 1, 1}, mesh.rank()).optimizer_bytes);
+        EXPECT_LT(planned.activation_bytes, one.activation_bytes);
+        return absl::OkStatus();
+      });
+      EXPECT_TRUE(status.ok()) << status;
+    }
+  }
+  EXPECT_EQ(CheckpointBytes(options, {1, 1, 4, 1}), CheckpointBytes(options, {4, 1, 1, 1}));
+  EXPECT_LT(dp.optimizer_bytes, one.optimizer_bytes);
 }
 
 // For N tokens of a GPT-2, all in f32: selective drops the outputs of two norms and a GELU, full
