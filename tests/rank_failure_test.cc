@@ -24,6 +24,7 @@
 #include "models/families/llama.h"
 #include "models/initialize.h"
 #include "parallel/comm/testing/faulty_communicator.h"
+#include "parallel/context/context_parallel.h"
 #include "parallel/mesh/run_on_threads.h"
 #include "parallel/pipeline/schedule.h"
 #include "train/engine/engine.h"
@@ -74,6 +75,7 @@ struct Layout {
   bool sequence_parallel;
   int zero;
   PipelineOptions pipeline = {.micro_batches = 2};
+  ContextComm context_comm = ContextComm::kRing;
 };
 
 constexpr int kNumRanks = 4;
@@ -93,13 +95,14 @@ EngineOptions OptionsOf(const Layout& layout) {
           .seq_len = 8,
           .micro_batch = 1,
           .sequence_parallel = layout.sequence_parallel,
+          .context_comm = layout.context_comm,
           .gradients = {.zero = layout.zero, .bucket_bytes = 2048},
           .pipeline = layout.pipeline};
 }
 
 absl::Status Step(Engine& engine, int64_t step) {
   const EngineOptions& options = engine.options();
-  const testing::TestTensor tokens(DType::kI32, {options.seq_len});
+  const testing::TestTensor tokens(DType::kI32, {options.seq_len / engine.mesh().sizes().cp});
   testing::FillTokens(tokens, /*seed=*/step, options.model.vocab_size);
   if (step == 1 && engine.mesh().sizes().pp > 1) {
     STRAKE_RETURN_IF_ERROR(engine.EvaluateLoss(tokens, tokens));
@@ -177,6 +180,8 @@ int RankOnAxis(const Layout& layout, int rank, const std::string& axis) {
   const MeshVector at = CoordinatesOf(layout.sizes, rank);
   if (axis == "tp") return at.tp;
   if (axis == "dp") return at.dp;
+  if (axis == "cp") return at.cp;
+  if (axis == "dp_cp") return GradientGroupRank(layout.sizes, at);
   if (axis == "world") return rank;
   if (axis == "pp") return at.pp;
   if (axis.starts_with("pp ")) return absl::StrCat(at.pp) == axis.substr(3, 1) ? 0 : 1;
@@ -189,10 +194,10 @@ int RankOnAxis(const Layout& layout, int rank, const std::string& axis) {
 void ExpectNamesTheCause(const Layout& layout, const Outcome& outcome, int faulty_rank,
                          const std::string& message) {
   static const std::regex place(
-      R"(\[[a-z_]+ #[0-9]+, axis (tp|dp|kv|pp( [0-9]->[0-9])?), rank [0-9] of [0-9]\] )");
+      R"(\[[a-z_]+ #[0-9]+, axis (tp|cp|dp|dp_cp|kv|pp( [0-9]->[0-9])?), rank [0-9] of [0-9]\] )");
   EXPECT_TRUE(std::regex_search(message, place)) << message;
   static const std::regex cause(
-      R"(rank ([0-9]) of axis ([a-z]+( [0-9]->[0-9])?) (aborted: a torn page)"
+      R"(rank ([0-9]) of axis ([a-z_]+( [0-9]->[0-9])?) (aborted: a torn page)"
       R"(|dropped [a-z_]+ #[0-9]+ of |left the group before [a-z_]+ #[0-9]+ )"
       R"(|did not join within 2000 ms: rank [0-9] waits in ([a-z_]+) #([0-9]+) of ))");
   std::smatch match;
@@ -323,6 +328,14 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(Layout{"Zero1SequenceParallel", {2, 1, 1, 2}, 4, true, 1},
                       Layout{"Zero2", {2, 1, 1, 2}, 1, false, 2},
                       Layout{"SharedKeyValueHeads", {1, 1, 1, 4}, 2, true, 0},
+                      Layout{"RingZero1", {2, 1, 2, 1}, 4, false, 1},
+                      Layout{"GatheredKeysZero2",
+                             {1, 1, 4, 1},
+                             2,
+                             false,
+                             2,
+                             {.micro_batches = 2},
+                             ContextComm::kAllGather},
                       Layout{"Stages", {1, 4, 1, 1}, 4, false, 0, {.micro_batches = 6}},
                       Layout{"ZeroBubbleZero1",
                              {2, 2, 1, 1},

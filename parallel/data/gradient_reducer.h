@@ -97,6 +97,12 @@ class GradientReducer {
   // Create(): the gradients are then unspecified.
   absl::Status FinishMicroBatch(const Context& ctx);
 
+  // Returns an error of a backward pass, or that of a sum before it: the groups of a rank fail
+  // together, so that the sum's is its cause.
+  absl::Status CauseOf(const absl::Status& status) const {
+    return status.ok() || error_.ok() ? status : error_;
+  }
+
   // The gradients of the ranges that this rank updates (UpdatedRanges()), always in the same
   // memory: summed over dp after the last pass of the step.
   const std::vector<ArenaPart>& grads() const { return grads_; }

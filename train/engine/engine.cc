@@ -409,7 +409,7 @@ absl::Status Engine::Enqueue(const TrainPass& pass) {
   span.reset();
   span.emplace(context_->profile(), SpanLabel{.category = "pass", .name = "backward"});
   context_->set_pass(Pass::kBackward);
-  STRAKE_RETURN_IF_ERROR(model().Backward(*context_, &saved));
+  STRAKE_RETURN_IF_ERROR(reducer_->CauseOf(model().Backward(*context_, &saved)));
   const OpTimer timer(context_->profile(), "gradient_reduction", context_->pass());
   return reducer_->FinishMicroBatch(*context_);
 }

@@ -232,7 +232,7 @@ absl::Status StageRunner::Reduce(const PipelineAction& action,
   if (model(action.chunk).is_last() && !options_.reduces_each) {
     parts_.ctx->GradReady(model(action.chunk).head().weight());
   }
-  STRAKE_RETURN_IF_ERROR(backward());
+  STRAKE_RETURN_IF_ERROR(parts_.reducer->CauseOf(backward()));
   const OpTimer timer(parts_.ctx->profile(), "gradient_reduction", parts_.ctx->pass());
   return parts_.reducer->FinishMicroBatch(*parts_.ctx);
 }
