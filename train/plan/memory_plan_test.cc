@@ -15,6 +15,7 @@
 #include "models/lora_modules.h"
 #include "models/model_config.h"
 #include "models/transformer.h"
+#include "parallel/context/context_parallel.h"
 #include "parallel/mesh/mesh.h"
 #include "parallel/mesh/run_on_threads.h"
 #include "parallel/pipeline/schedule.h"

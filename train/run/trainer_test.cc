@@ -41,6 +41,7 @@
 #include "models/families/families.h"
 #include "models/lora_config.h"
 #include "nlohmann/json.hpp"
+#include "parallel/context/context_parallel.h"
 #include "parallel/mesh/run_on_threads.h"
 #include "train/plan/memory_plan.h"
 #include "train/run/manifest.h"
