@@ -10,6 +10,7 @@
 #include "core/ops/activation/activation_check.h"
 #include "core/ops/adamw/adamw_check.h"
 #include "core/ops/attention/causal_attention_check.h"
+#include "core/ops/attention/partial_attention_check.h"
 #include "core/ops/bias_add/bias_add_check.h"
 #include "core/ops/cast/cast_check.h"
 #include "core/ops/clip_scale/clip_scale_check.h"
@@ -52,6 +53,7 @@ constexpr Case kCases[] = {{"adamw", AdamWCheck},
                            {"gelu_erf", ActivationCheck<ActivationKind::kGelu>},
                            {"layer_norm", LayerNormCheck},
                            {"matmul", MatmulCheck},
+                           {"partial_attention", PartialAttentionCheck},
                            {"position_embedding", PositionEmbeddingCheck},
                            {"qk_norm", QkNormCheck},
                            {"qk_norm_sums", QkNormSumsCheck},

@@ -18,6 +18,7 @@
 #include "core/ops/activation/activation.h"
 #include "core/ops/adamw/adamw.h"
 #include "core/ops/attention/causal_attention.h"
+#include "core/ops/attention/partial_attention.h"
 #include "core/ops/bias_add/bias_add.h"
 #include "core/ops/cast/cast.h"
 #include "core/ops/check/run_check.h"
@@ -61,6 +62,7 @@ class DryRun {
     QkNorms();
     Elementwise();
     Attention();
+    PartOfAttention();
     Vocabulary();
     Optimizer();
   }
@@ -200,6 +202,29 @@ class DryRun {
       const AttentionShape shape = {2, kN / 2, 4, 2, 8, window};
       Expect(CausalAttentionForward(ctx_, qkv, shape, y, lse, documents));
       Expect(CausalAttentionBackward(ctx_, y, qkv, y, lse, shape, qkv, documents));
+    }
+  }
+
+  // Queries in the second half of a rank's rows, against keys before them, their own, and keys of
+  // which a window and documents leave some queries none.
+  void PartOfAttention() {
+    if (device_ == Device::kCuda) return;
+    constexpr int64_t kR = kN / 2, kS = 10;
+    const Tensor qkv = T({kN, 8 * 8}), kv = T({2 * kS, 4 * 8}), y = T({kN, 4 * 8});
+    const Tensor sums = Sum({kN, 4 * 8}), dkv = Sum({2 * kS, 4 * 8}), lse = Sum({2, 4, kR});
+    const std::vector<int64_t> lengths = {5, 13, 6, 12, 12};  // of sequences of 24 tokens
+    for (const AttentionShape& shape : {AttentionShape{2, kR, 4, 2, 8},
+                                        {2, kR, 4, 2, 8, /*window=*/5},
+                                        {2, kR, 4, 2, 8, 9, 0.5, 2}}) {
+      for (const int64_t first_key : {12, 18}) {
+        const PartialAttention part = {shape, kS, {6, 18, 6}, {3, first_key, 6}};
+        for (const Documents& documents : {Documents(), Documents{Ids(), lengths}}) {
+          for (const bool merge : {false, true}) {
+            Expect(PartialAttentionForward(ctx_, qkv, kv, part, merge, sums, lse, documents));
+          }
+          Expect(PartialAttentionBackward(ctx_, y, qkv, kv, y, lse, part, sums, dkv, documents));
+        }
+      }
     }
   }
 
