@@ -52,8 +52,8 @@ void PadBuckets(ParameterArena* parameters, DType dtype, int num_ranks,
 // The part of rank r of R. CHECKs that the R parts of whole units of 64 elements are equal.
 ShardRange BucketPart(const ShardRange& bucket, int num_ranks, int rank);
 
-// The ranges that a rank updates, in ascending order: the whole index space with zero 0, one rank or
-// no parameters, else its part of every bucket.
+// The ranges that a rank updates, in ascending order: the whole index space with zero 0, one rank
+// or no parameters, else its part of every bucket.
 std::vector<ShardRange> UpdatedRanges(const ParameterArena& parameters, int num_ranks, int rank,
                                       const GradientReducerOptions& options);
 
