@@ -220,6 +220,35 @@ TEST(ContextAttentionTest, F32FollowsF64) {
   });
 }
 
+// Both round sums in f32 once: where the sums' own rounding moves one across a tie, by a unit in
+// the last place of bf16, which y passes on to the gradients through its product with dy.
+TEST(ContextAttentionTest, Bf16IsThatOfOneRankToARounding) {
+  ForEachRing([](int num_ranks, ContextComm comm, const Case& c) {
+    const Attention truth(DType::kBf16, c.shape, c.lengths), a(DType::kBf16, c.shape, c.lengths);
+    ASSERT_EQ(truth.Run(TestContext(OpSet::kAuto, 1), ContextParallel()), absl::OkStatus());
+    ASSERT_EQ(RunOnRanks(num_ranks, comm, a), absl::OkStatus());
+    ExpectClose(a, truth, 0x1p-7);
+  });
+}
+
+// The kernels cut keys that come at once into one rank's tiles.
+TEST(ContextAttentionTest, GatheredKeysGiveTheForwardBitsOfOneRank) {
+  for (const DType dtype : {DType::kF32, DType::kBf16}) {
+    for (const Case& c :
+         {Case{"chunks of a tile", {2, 256, 4, 2, 16}},
+          Case{"chunks of three tiles", {1, 768, 2, 1, 8}},
+          Case{"a window", {1, 256, 2, 1, 8, 100}}, Case{"a cap", {1, 256, 2, 2, 8, 0, 0, 1.5}},
+          Case{"documents of whole tiles", {1, 256, 2, 1, 8}, {64, 128, 64}}}) {
+      SCOPED_TRACE(c.name);
+      const Attention one(dtype, c.shape, c.lengths), a(dtype, c.shape, c.lengths);
+      ASSERT_EQ(one.Forward(TestContext(OpSet::kAuto, 1), ContextParallel()), absl::OkStatus());
+      ASSERT_EQ(RunOnRanks(2, ContextComm::kAllGather, a, Passes::kForward), absl::OkStatus());
+      EXPECT_TRUE(SameBits(a.y, one.y));
+      EXPECT_TRUE(SameBits(a.lse, one.lse));
+    }
+  }
+}
+
 TEST(ContextAttentionTest, GivesTheSameBitsEachTime) {
   for (const ContextComm comm : kComms) {
     const Attention a(DType::kF32, {2, 48, 4, 2, 8}, {}), b(DType::kF32, {2, 48, 4, 2, 8}, {});
