@@ -398,9 +398,9 @@ TEST(EvaluateHelpTest, NamesEveryFlag) {
   const ProgramResult result = testing::RunProgram(kEvaluate, {"--help"});
   EXPECT_EQ(result.exit_code, 0);
   EXPECT_EQ(result.err, "");
-  for (const char* name :
-       {"checkpoint", "base_model", "data", "eval_tasks", "seq_len", "stride", "micro_batch",
-        "tokenizer", "json", "items", "device", "dtype", "tp", "pp", "pp_layers", "dp", "comm"}) {
+  for (const char* name : {"checkpoint", "base_model", "data", "eval_tasks", "seq_len", "stride",
+                           "micro_batch", "tokenizer", "json", "items", "device", "dtype", "tp",
+                           "cp", "pp", "pp_layers", "dp", "comm"}) {
     EXPECT_THAT(result.out, HasSubstr(absl::StrCat("\n  --", name, "=")));
   }
 }

@@ -86,8 +86,10 @@ const Flags& TrainOptions() {
                                        "async_save",
                                        "save_retry",
                                        "tp",
+                                       "cp",
                                        "pp",
                                        "dp",
+                                       "cp_comm",
                                        "pp_schedule",
                                        "pp_chunks",
                                        "pp_in_flight",
@@ -228,8 +230,8 @@ TEST(TrainHelpTest, NamesEveryFlag) {
     EXPECT_EQ(result.exit_code, 0) << program;
     EXPECT_EQ(result.err, "") << program;
     EXPECT_THAT(result.out, HasSubstr("Usage: "));
-    for (const char* name :
-         {"tp", "pp", "dp", "sequence_parallel", "zero", "comm", "comm_check", "comm_timeout"}) {
+    for (const char* name : {"tp", "cp", "pp", "dp", "sequence_parallel", "zero", "comm",
+                             "comm_check", "comm_timeout"}) {
       EXPECT_THAT(result.out, HasSubstr(std::string("\n  --") + name + "=")) << program;
     }
   }

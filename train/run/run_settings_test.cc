@@ -80,19 +80,20 @@ TEST(ConfigTest, HoldsWhatTheTrainerKnows) {
   options.engine.gradients.zero = 1;
   options.engine.gradients.reduce_in_bf16 = true;
   options.engine.pipeline = {.kind = PipelineKind::kZeroBubble, .in_flight = 4, .layers = {1, 3}};
-  EXPECT_EQ(ConfigOf(options, {.dp = 2, .pp = 2, .cp = 1, .tp = 4}).dump(),
-            R"({"init_from":"","train_data":"a.txt,b.txt","val_data":"","seq_len":32,)"
-            R"("documents":"concat","truncate":false,)"
-            R"("micro_batch":2,"global_batch":8,"shuffle":true,"steps":10,"lr":0.25,)"
-            R"("min_lr":0.125,"schedule":"linear","warmup_steps":3,"weight_decay":0.1,)"
-            R"("beta1":0.9,"beta2":0.95,"eps":1e-08,"clip_norm":1.0,"seed":7,"device":"cpu",)"
-            R"("dtype":"bf16","threads":1,"ops":"auto","activation_recompute":"none",)"
-            R"("cuda_graph":false,"deterministic":true,"out":"runs/x","resume":"auto","tp":4,)"
-            R"("pp":2,"dp":2,"sequence_parallel":true,"zero":1,"pp_schedule":"zero_bubble",)"
-            R"("pp_chunks":1,"pp_in_flight":4,"pp_layers":"1,3","grad_reduce_dtype":"bf16",)"
-            R"("eval_every":500,"eval_batches":-1,)"
-            R"("sample_every":500,"save_every":500,"keep_last":3,"async_save":true,)"
-            R"("save_retry":600})");
+  EXPECT_EQ(
+      ConfigOf(options, {.dp = 2, .pp = 2, .cp = 1, .tp = 4}).dump(),
+      R"({"init_from":"","train_data":"a.txt,b.txt","val_data":"","seq_len":32,)"
+      R"("documents":"concat","truncate":false,)"
+      R"("micro_batch":2,"global_batch":8,"shuffle":true,"steps":10,"lr":0.25,)"
+      R"("min_lr":0.125,"schedule":"linear","warmup_steps":3,"weight_decay":0.1,)"
+      R"("beta1":0.9,"beta2":0.95,"eps":1e-08,"clip_norm":1.0,"seed":7,"device":"cpu",)"
+      R"("dtype":"bf16","threads":1,"ops":"auto","activation_recompute":"none",)"
+      R"("cuda_graph":false,"deterministic":true,"out":"runs/x","resume":"auto","tp":4,"cp":1,)"
+      R"("pp":2,"dp":2,"sequence_parallel":true,"cp_comm":"ring","zero":1,"pp_schedule":"zero_bubble",)"
+      R"("pp_chunks":1,"pp_in_flight":4,"pp_layers":"1,3","grad_reduce_dtype":"bf16",)"
+      R"("eval_every":500,"eval_batches":-1,)"
+      R"("sample_every":500,"save_every":500,"keep_last":3,"async_save":true,)"
+      R"("save_retry":600})");
 }
 
 TEST(ConfigTest, TheProgramsOwnOptionsComeFirstAndStay) {
