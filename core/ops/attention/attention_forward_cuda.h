@@ -1,4 +1,5 @@
-// The forward kernel of causal_attention and cached_attention, over tiles of queries.
+// The forward kernel of causal_attention, cached_attention and partial_attention, over tiles of
+// queries.
 //
 // Memory traffic: q and y once; k and v once per tile of queries and query head. After the first
 // read k and v mostly come from L2, since the blocks of a group's heads run side by side.
@@ -68,6 +69,31 @@ __device__ __forceinline__ void OnlineSoftmax(const Form& form, const AttentionI
   }
 }
 
+// Sets the running softmax of a thread's rows to that of the keys of which y and lse are.
+template <typename Form, typename T, typename Out, int kDims>
+__device__ __forceinline__ void Resume(const Form& form, const AttentionInputs<T>& in, int head,
+                                       int first, int64_t first_row, const Out* y, const float* lse,
+                                       float (&maximum)[4], float (&denominator)[4],
+                                       ThreadSums<kDims>& sums) {
+#pragma unroll
+  for (int i = 0; i < kThreadRows; ++i) {
+    const int row = FirstThreadRow() + i;
+    if (first + row >= in.num_queries) continue;
+    maximum[i] = lse[form.LseAt(in, int64_t{head}) + first + row];
+    denominator[i] = RowThread() == 0 && maximum[i] != -INFINITY;
+    const Out* const from =
+        y + ((first_row + row) * in.num_heads + head % in.num_heads) * in.head_dim;
+#pragma unroll
+    for (int c = 0; c < AttentionTiles<kDims>::kThreadVectors; ++c) {
+      const int d = 4 * (RowThread() + c * kRowThreads);
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        if (d + e < in.head_dim) sums.at[i][c].at[e] = ToFloat(from[d + e]);
+      }
+    }
+  }
+}
+
 // Split s of `splits` processes keys [s * split_keys, (s + 1) * split_keys), and writes y and lse
 // of those keys alone to y[s] [B*N, H*D] and lse[s] [B, H, N]. Where a query sees no key, lse is
 // -inf and y is zero. Reads no tile of keys that no query of the block sees. The blocks with the
@@ -89,9 +115,10 @@ __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
   const int tile = (gridDim.x - 1 - blockIdx.x) / (heads * splits);
   const int b = head / in.num_heads, h = head % in.num_heads;
   const int first = tile * Tiles::kRows;
-  const int64_t first_row = int64_t{b} * in.num_queries + first;
-  const int num_keys = in.past + in.num_queries;
-  const int64_t kv_at = int64_t{b} * num_keys * in.kv_stride + h / in.group * in.head_dim;
+  const int64_t first_row = form.QueryRow(in, int64_t{b}) + first;
+  const int num_keys = form.NumKeys(in);
+  const int64_t kv_at =
+      form.KeyRow(int64_t{b}, num_keys) * in.kv_stride + h / in.group * in.head_dim;
   const int key_end = min(min(in.past + first + Tiles::kRows, num_keys), (split + 1) * split_keys);
 
   LoadTile<kDims, Tiles::kRows>(in.q + first_row * in.q_stride + h * in.head_dim, in.q_stride,
@@ -100,6 +127,9 @@ __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
 #pragma unroll
   for (float& m : maximum) m = -INFINITY;
   ThreadSums<kDims> sums = {};
+  if constexpr (Form::kPartial) {
+    if (form.merge) Resume(form, in, head, first, first_row, y, lse, maximum, denominator, sums);
+  }
   int key = max(split * split_keys, form.FirstKey(in, b, in.past + first));
   for (; key < key_end; key += Tiles::kColumns) {
     const int64_t at = kv_at + key * in.kv_stride;
@@ -123,7 +153,7 @@ __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
     StoreThreadRow(sums, i, total == 0 ? 0 : 1 / total, in.head_dim, in.aligned,
                    y + ((rows_before + first_row + row) * in.num_heads + h) * in.head_dim);
     if (RowThread() == 0) {
-      lse[(rows_before * in.num_heads) + int64_t{head} * in.num_queries + first + row] =
+      lse[(rows_before * in.num_heads) + form.LseAt(in, int64_t{head}) + first + row] =
           maximum[i] + logf(total);
     }
   }

@@ -58,8 +58,32 @@ AttentionInputs<T> FusedAttentionInputs(const T* qkv, const AttentionShape& shap
           .aligned = Vectorizes<T>(head_dim, {qkv})};
 }
 
+// The rows of whole sequences, whose matrices have no others.
+struct WholeSequences {
+  static constexpr bool kPartial = false;
+  template <typename T>
+  static __device__ __forceinline__ int NumKeys(const AttentionInputs<T>& in) {
+    return in.past + in.num_queries;
+  }
+  // The rows of the first query and key of sequence `batch`, and the place of a head's first lse.
+  template <typename T, typename Int>
+  static __device__ __forceinline__ Int QueryRow(const AttentionInputs<T>& in, Int batch) {
+    return batch * in.num_queries;
+  }
+  template <typename Int>
+  static __device__ __forceinline__ Int KeyRow(Int batch, int num_keys) {
+    return batch * num_keys;
+  }
+  template <typename T, typename Int>
+  static __device__ __forceinline__ Int LseAt(const AttentionInputs<T>& in, Int head) {
+    return head * in.num_queries;
+  }
+  // Returns whether a key up to the query's own is one of the sequence's.
+  static __device__ __forceinline__ bool HasKey(int) { return true; }
+};
+
 // scale q.k, of all keys up to the query's own.
-struct PlainScores {
+struct PlainScores : WholeSequences {
   static constexpr bool kSeenByP = false;  // whether a gradient takes p != 0 for what is seen
   // Returns false if the kernel has nothing to do.
   static __device__ __forceinline__ bool Runs() { return true; }
@@ -90,7 +114,7 @@ struct PlainScores {
 };
 
 // The same with a window, a soft cap, or both.
-struct LimitedScores {
+struct LimitedScores : WholeSequences {
   static constexpr bool kSeenByP = false;
   static __device__ __forceinline__ bool Runs() { return true; }
   template <typename T>
@@ -148,10 +172,58 @@ struct DocumentScores : LimitedScores {
   const int32_t* only_if;    // null, or a number: where it is 0, another library did the work
 };
 
+// LimitedScores of some of the keys, which may end before the queries do, in documents where there
+// are any. Positions count from the first of these keys on; `past` of the inputs may be negative.
+struct PartialScores : LimitedScores {
+  static constexpr bool kPartial = true;
+  static constexpr bool kSeenByP = true;
+  template <typename T>
+  __device__ __forceinline__ int NumKeys(const AttentionInputs<T>&) const {
+    return num_keys;
+  }
+  template <typename T, typename Int>
+  __device__ __forceinline__ Int QueryRow(const AttentionInputs<T>&, Int batch) const {
+    return batch * query_rows + query_row;
+  }
+  template <typename Int>
+  __device__ __forceinline__ Int KeyRow(Int batch, int) const {
+    return batch * key_rows + key_row;
+  }
+  template <typename T, typename Int>
+  __device__ __forceinline__ Int LseAt(const AttentionInputs<T>&, Int head) const {
+    return head * query_rows + query_row;
+  }
+  __device__ __forceinline__ bool HasKey(int key) const { return key < num_keys; }
+  template <typename T>
+  __device__ __forceinline__ int Back(const AttentionInputs<T>& in, int batch, int position) const {
+    if (positions == nullptr) return in.window - 1;
+    const int query = min(position - in.past, in.num_queries - 1);
+    return min(positions[QueryRow(in, int64_t{batch}) + query], in.window - 1);
+  }
+  template <typename T>
+  __device__ __forceinline__ bool Reaches(const AttentionInputs<T>& in, int batch, int position,
+                                          int key) const {
+    return position - key <= Back(in, batch, position);
+  }
+  template <typename T>
+  __device__ __forceinline__ int FirstKey(const AttentionInputs<T>& in, int batch,
+                                          int position) const {
+    return max(position - Back(in, batch, position), 0);
+  }
+
+  const int32_t* positions;  // [batch, query_rows], or null
+  int num_keys;
+  int query_rows, query_row, key_rows, key_row;  // of each sequence, and the first of the call
+  bool merge;                                    // y and lse begin as those of other keys
+  // Sums: dq [batch * query_rows, H*D]; dk and dv, of rows dkv_stride apart.
+  float *dq, *dk, *dv;
+  int64_t dkv_stride;
+};
+
 template <typename Form, typename T>
 __device__ __forceinline__ bool Sees(const Form& form, const AttentionInputs<T>& in, int batch,
                                      int position, int key) {
-  return key <= position && form.Reaches(in, batch, position, key);
+  return key <= position && form.HasKey(key) && form.Reaches(in, batch, position, key);
 }
 
 // Calls launch(PlainScores()) if that form serves, else launch(LimitedScores()).

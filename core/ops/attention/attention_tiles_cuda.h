@@ -193,6 +193,20 @@ __device__ __forceinline__ void StoreThreadRow(const ThreadSums<kDims>& sums, in
   }
 }
 
+// Adds row i of the thread's 4, times `scale`, to the head's row at `to`.
+template <int kDims>
+__device__ __forceinline__ void AddThreadRow(const ThreadSums<kDims>& sums, int i, float scale,
+                                             int head_dim, float* to) {
+#pragma unroll
+  for (int c = 0; c < AttentionTiles<kDims>::kThreadVectors; ++c) {
+    const int d = 4 * (RowThread() + c * kRowThreads);
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      if (d + e < head_dim) to[d + e] += sums.at[i][c].at[e] * scale;
+    }
+  }
+}
+
 }  // namespace strake::cuda
 
 #endif  // STRAKE_CORE_OPS_ATTENTION_ATTENTION_TILES_CUDA_H_

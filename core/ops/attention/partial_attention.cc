@@ -6,12 +6,12 @@
 #include <limits>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "core/memory/activation_arena.h"
 #include "core/ops/attention/attention_call.h"
 #include "core/ops/attention/attention_segment.h"
 #include "core/ops/attention/causal_attention_cpu.h"
+#include "core/ops/attention/partial_attention_cuda.h"
 #include "core/ops/attention/partial_attention_reference.h"
 #include "core/ops/dispatch.h"
 #include "glog/logging.h"
@@ -161,8 +161,8 @@ double LseBytes(const PartialAttention& part, const Tensor& lse) {
   return Bytes(part.shape.batch, part.queries, part.shape.num_heads, lse.dtype());
 }
 
-absl::Status NotOnCuda() {
-  return absl::InvalidArgumentError(absl::StrCat("[", kOp, "] there are no CUDA kernels"));
+const int32_t* PositionsOrNull(const Documents& documents) {
+  return DataOrNull<int32_t>(documents.positions);
 }
 
 // Returns whether the CPU's kernels run, in tiles.
@@ -240,7 +240,7 @@ absl::Status PartialAttentionForward(const Context& ctx, const Tensor& qkv, cons
                                      const PartialAttention& part, bool merge, Tensor y, Tensor lse,
                                      const Documents& documents) {
   CheckShapes(qkv, kv, part, y, AccumulationDType(qkv.dtype()), lse, documents);
-  if (OnCuda(kOp, ctx, qkv, kv, y, lse, documents.positions)) return NotOnCuda();
+  const bool on_cuda = OnCuda(kOp, ctx, qkv, kv, y, lse, documents.positions);
   const AttentionShape& shape = part.shape;
   const ActivationScope scope(ctx.arena());
   Tensor scratch;
@@ -259,6 +259,18 @@ absl::Status PartialAttentionForward(const Context& ctx, const Tensor& qkv, cons
     call.Set("merge", merge);
   });
   if (ctx.dry_run()) return absl::OkStatus();
+  if (on_cuda) {
+    return DispatchCuda(kOp, qkv.dtype(), [&]<typename T>() {
+      return cuda::PartialAttentionForward<T>(ctx.cuda_stream(),
+                                              {.qkv = qkv.data<T>(),
+                                               .kv = kv.data<T>(),
+                                               .part = part,
+                                               .merge = merge,
+                                               .y = y.data<float>(),
+                                               .lse = lse.data<float>(),
+                                               .positions = PositionsOrNull(documents)});
+    });
+  }
   const bool done = RunCpuKernels(kOp, ctx, qkv.dtype(), [&]<typename T>() {
     const std::vector<AttentionSegment> segments = Segments(part, documents);
     if (!merge) ClearOthers(part, segments, y.data<float>(), lse.data<float>());
@@ -286,7 +298,7 @@ absl::Status PartialAttentionBackward(const Context& ctx, const Tensor& dy, cons
         dy.dtype() == y.dtype() && dq.dtype() == lse.dtype() && dkv.dtype() == lse.dtype())
       << "[" << kOp << "] dq " << dq.ToString() << ", dkv " << dkv.ToString() << ", dy "
       << dy.ToString() << ", y " << y.ToString() << ", kv " << kv.ToString();
-  if (OnCuda(kOp, ctx, dy, qkv, kv, y, lse, dq, dkv, documents.positions)) return NotOnCuda();
+  const bool on_cuda = OnCuda(kOp, ctx, dy, qkv, kv, y, lse, dq, dkv, documents.positions);
   const AttentionShape& shape = part.shape;
   const int64_t R = shape.seq_len, H = shape.num_heads, KV = shape.num_kv_heads;
   const int64_t D = shape.head_dim;
@@ -296,6 +308,9 @@ absl::Status PartialAttentionBackward(const Context& ctx, const Tensor& dy, cons
     scratch = ctx.arena().Allocate(
         DType::kF32,
         {ctx.team().num_threads(), cpu::CausalAttentionBackwardScratch(part.keys.count, D)});
+  } else if (on_cuda) {
+    scratch =
+        ctx.arena().Allocate(DType::kF32, {cuda::PartialAttentionBackwardWorkspaceSize(shape)});
   }
   const OpScope op(ctx, kOp, [&](OpCall& call) {
     call.In("dy", dy, OutputBytes(part, dy));
@@ -305,6 +320,21 @@ absl::Status PartialAttentionBackward(const Context& ctx, const Tensor& dy, cons
     call.InOut("dkv", dkv, Bytes(shape.batch, part.keys, dkv.dim(1), dkv.dtype()));
   });
   if (ctx.dry_run()) return absl::OkStatus();
+  if (on_cuda) {
+    return DispatchCuda(kOp, qkv.dtype(), [&]<typename T>() {
+      return cuda::PartialAttentionBackward<T>(ctx.cuda_stream(),
+                                               {.dy = dy.data<T>(),
+                                                .qkv = qkv.data<T>(),
+                                                .kv = kv.data<T>(),
+                                                .y = y.data<T>(),
+                                                .lse = lse.data<float>(),
+                                                .part = part,
+                                                .dq = dq.data<float>(),
+                                                .dkv = dkv.data<float>(),
+                                                .workspace = scratch.data<float>(),
+                                                .positions = PositionsOrNull(documents)});
+    });
+  }
   const bool done = RunCpuKernels(kOp, ctx, qkv.dtype(), [&]<typename T>() {
     float* const dk = dkv.data<float>();
     const cpu::AttentionGradients<T, float> gradients = {.shape = shape,

@@ -20,29 +20,14 @@
 #ifndef STRAKE_CORE_OPS_ATTENTION_PARTIAL_ATTENTION_H_
 #define STRAKE_CORE_OPS_ATTENTION_PARTIAL_ATTENTION_H_
 
-#include <cstdint>
-
 #include "absl/status/status.h"
 #include "core/device/context.h"
 #include "core/ops/attention/attention_shape.h"
+#include "core/ops/attention/partial_attention_shape.h"
 #include "core/ops/documents.h"
 #include "core/tensor/tensor.h"
 
 namespace strake {
-
-// `count` rows of each sequence of a matrix, from its row `row` on, which are the tokens from
-// `position` on of the whole sequence.
-struct TokenSpan {
-  int64_t row = 0;
-  int64_t position = 0;
-  int64_t count = 0;
-};
-
-struct PartialAttention {
-  AttentionShape shape;  // seq_len is R
-  int64_t num_keys = 0;  // S
-  TokenSpan queries = {}, keys = {};
-};
 
 // Returns whether a query sees any of the keys, documents aside.
 bool SeesAny(const AttentionShape& shape, const TokenSpan& queries, const TokenSpan& keys);

@@ -20,6 +20,7 @@ using testing::AttentionTolerance;
 using testing::ChunkedAttention;
 using testing::Chunks;
 using testing::CopyConvert;
+using testing::ExpectFollowsF64;
 using testing::FillConstant;
 using testing::KeyOrder;
 using testing::MaxAbs;
@@ -52,31 +53,6 @@ const KernelCut kKernelCuts[] = {
     {{2, 219, 6, 3, 17, 50, 0.4, 2.5}, {55, 110, 165, 219}},
     {{2, 160, 2, 1, 16}, {40, 80, 120, 160}, {40, 80, 40, 13, 99, 1, 1, 46}},
     {{1, 260, 4, 2, 20, 30}, {65, 130, 195, 260}, {5, 1, 70, 100, 84}}};
-
-// The truth of the backward pass starts from the rounded y and lse. Each merge rounds y about four
-// times more.
-void ExpectFollowsF64(const ChunkedAttention& a) {
-  const TestContext reference;
-  const auto in_f64 = [](const Tensor& x, TestTensor& to) { CopyConvert(x, to); };
-  TestTensor qkv(DType::kF64, a.qkv->shape()), dy(DType::kF64, a.dy->shape()),
-      y(DType::kF64, a.y->shape()), lse(DType::kF64, a.lse->shape()),
-      dqkv(DType::kF64, a.dqkv->shape());
-  in_f64(a.qkv, qkv);
-  in_f64(a.dy, dy);
-  const Documents documents = a.WholeDocuments();
-  ASSERT_TRUE(CausalAttentionForward(reference, qkv, a.shape, y, lse, documents).ok());
-  const double tolerance =
-      AttentionTolerance(a.shape.head_dim, a.shape.seq_len) + 4 * 0x1p-24 * 4 * a.num_chunks();
-  EXPECT_LE(RelativeError(a.y, y), tolerance);
-  EXPECT_LE(RelativeError(a.lse, lse) * MaxAbs(lse), tolerance * (1 + MaxAbs(lse)));
-  const TestTensor stored(a.qkv->dtype(), a.y->shape());
-  CopyConvert(a.y, stored);
-  in_f64(stored, y);
-  in_f64(a.lse, lse);
-  ASSERT_TRUE(CausalAttentionBackward(reference, dy, qkv, y, lse, a.shape, dqkv, documents).ok());
-  EXPECT_LE(RelativeError(a.dqkv, dqkv), 2 * tolerance);
-  EXPECT_GT(MaxAbs(dqkv), 0.1);
-}
 
 TEST(PartialAttentionKernelTest, FollowsF64InAnySplit) {
   for (const KernelCut& cut : kKernelCuts) {

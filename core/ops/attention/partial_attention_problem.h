@@ -9,8 +9,11 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "core/ops/attention/causal_attention.h"
 #include "core/ops/attention/partial_attention.h"
 #include "core/ops/documents.h"
+#include "core/testing/attention_tolerance.h"
+#include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
 
@@ -146,6 +149,9 @@ struct ChunkedAttention {
     ForEachPair(order, [&](const TokenSpan& queries, const TokenSpan& keys, bool) {
       ASSERT_EQ(BackwardCall(ctx, queries, keys), absl::OkStatus());
     });
+    GatherGradients();
+  }
+  void GatherGradients() const {
     ForEachChunk([&](int64_t token, int64_t row, int64_t key, int64_t count) {
       CopyBlock({dq_rows, row}, {dqkv, token}, count, Columns());
       CopyBlock({dkv_rows, key}, {dqkv, token, Columns()}, count, KvColumns());
@@ -198,6 +204,31 @@ struct ChunkedAttention {
   TestTensor qkv, dy, y, lse, dqkv, positions;
   TestTensor q_rows, kv_rows, dy_rows, y_rows, y_stored, lse_rows, dq_rows, dkv_rows, position_rows;
 };
+
+// The truth of the backward pass starts from the rounded y and lse. Each merge rounds y about four
+// times more.
+inline void ExpectFollowsF64(const ChunkedAttention& a) {
+  const TestContext reference;
+  const auto in_f64 = [](const Tensor& x, TestTensor& to) { CopyConvert(x, to); };
+  TestTensor qkv(DType::kF64, a.qkv->shape()), dy(DType::kF64, a.dy->shape()),
+      y(DType::kF64, a.y->shape()), lse(DType::kF64, a.lse->shape()),
+      dqkv(DType::kF64, a.dqkv->shape());
+  in_f64(a.qkv, qkv);
+  in_f64(a.dy, dy);
+  const Documents documents = a.WholeDocuments();
+  ASSERT_TRUE(CausalAttentionForward(reference, qkv, a.shape, y, lse, documents).ok());
+  const double tolerance =
+      AttentionTolerance(a.shape.head_dim, a.shape.seq_len) + 4 * 0x1p-24 * 4 * a.num_chunks();
+  EXPECT_LE(RelativeError(a.y, y), tolerance);
+  EXPECT_LE(RelativeError(a.lse, lse) * MaxAbs(lse), tolerance * (1 + MaxAbs(lse)));
+  const TestTensor stored(a.qkv->dtype(), a.y->shape());
+  CopyConvert(a.y, stored);
+  in_f64(stored, y);
+  in_f64(a.lse, lse);
+  ASSERT_TRUE(CausalAttentionBackward(reference, dy, qkv, y, lse, a.shape, dqkv, documents).ok());
+  EXPECT_LE(RelativeError(a.dqkv, dqkv), 2 * tolerance);
+  EXPECT_GT(MaxAbs(dqkv), 0.1);
+}
 
 }  // namespace strake::testing
 
