@@ -9,6 +9,7 @@
 #include "gtest/gtest.h"
 #include "models/activation_recompute.h"
 #include "models/model_config.h"
+#include "parallel/context/context_parallel.h"
 #include "parallel/pipeline/schedule.h"
 #include "tests/layout_case.h"
 #include "tests/layout_equality.h"
@@ -71,6 +72,12 @@ LayoutCase InStages(LayoutCase layout, PipelineKind schedule) {
   return layout;
 }
 
+LayoutCase Sharing(LayoutCase layout, int cp, ContextComm comm) {
+  layout.cp = cp;
+  layout.cp_comm = comm;
+  return layout;
+}
+
 std::vector<LayoutCase> Layouts() {
   constexpr DType kF32 = DType::kF32, kBf16 = DType::kBf16;
   return {
@@ -90,6 +97,9 @@ std::vector<LayoutCase> Layouts() {
       // A tied table is on both stages.
       InStages(On(Gpt2(kF32), 1, 2, false, 1, 3), PipelineKind::k1f1b),
       InStages(On(Gpt2(kBf16), 1, 2, false, 1, 3), PipelineKind::kZeroBubble),
+      Sharing(On(Llama(kF32, 2), 2, 1, true, 1, 2), 2, ContextComm::kRing),
+      Of(Sharing(On(Llama(kBf16, 1), 1, 1, false, 0), 3, ContextComm::kRing), DocumentMode::kMask),
+      Sharing(On(Gpt2(kBf16), 1, 2, false, 2), 2, ContextComm::kAllGather),
   };
 }
 

@@ -9,6 +9,7 @@
 #include "gtest/gtest.h"
 #include "parallel/comm/testing/nccl/contract_nccl.h"
 #include "parallel/comm/testing/nccl/nccl_ranks.h"
+#include "parallel/context/context_parallel.h"
 #include "parallel/mesh/mesh.h"
 #include "parallel/pipeline/schedule.h"
 #include "tests/layout_case.h"
@@ -40,6 +41,12 @@ LayoutCase InStages(LayoutCase layout, PipelineKind schedule) {
   return layout;
 }
 
+LayoutCase Sharing(LayoutCase layout, ContextComm comm) {
+  layout.cp = 2;
+  layout.cp_comm = comm;
+  return layout;
+}
+
 std::vector<RankRecord> TrainOverNccl(LayoutCase layout) {
   layout.gpu_per_rank = true;
   std::vector<RankRecord> records(NumRanks(layout.Sizes()));
@@ -65,7 +72,10 @@ INSTANTIATE_TEST_SUITE_P(Layouts, NcclLayoutTest,
                                            Layout(3, 1, false, 2, 2, DocumentMode::kPad),
                                            InStages(Layout(2, 1, false, 1, 3), PipelineKind::k1f1b),
                                            InStages(Layout(2, 1, false, 1, 3, DocumentMode::kMask),
-                                                    PipelineKind::kZeroBubble)),
+                                                    PipelineKind::kZeroBubble),
+                                           Sharing(Layout(2, 1, false, 1, 2), ContextComm::kRing),
+                                           Sharing(Layout(1, 2, true, 0, 1, DocumentMode::kMask),
+                                                   ContextComm::kAllGather)),
                          [](const auto& info) { return info.param.ToString(); });
 
 TEST_P(NcclLayoutTest, GraphsGiveTheBitsOfThreads) {

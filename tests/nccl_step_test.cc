@@ -125,7 +125,9 @@ std::vector<LayoutCase> Layouts() {
   LayoutCase zero_bubble = stages;
   zero_bubble.schedule = PipelineKind::kZeroBubble;
   zero_bubble.num_micro_batches = 3;
-  return {gpt2, reduced, llama, stages, zero_bubble};
+  LayoutCase ring = gpt2;
+  ring.cp = 2;
+  return {gpt2, reduced, llama, stages, zero_bubble, ring};
 }
 
 INSTANTIATE_TEST_SUITE_P(Layouts, NcclStepTest, ::testing::ValuesIn(Layouts()),

@@ -79,6 +79,21 @@ TEST_F(LayoutTest, StagesAreRanksToo) {
               HasSubstr("give --tp=1 --pp=1 --dp=4, --tp=2 --pp=1 --dp=2, --tp=4 --pp=1 --dp=1"));
 }
 
+TEST_F(LayoutTest, ContextParallelRanksAreRanksToo) {
+  EXPECT_THAT(Message(CheckProcesses({.tp = 2, .cp = 4, .dp = 200})),
+              AllOf(HasSubstr("--tp=2 times --cp=4 times --dp=200 are 1600 ranks"),
+                    HasSubstr("with these --tp and --cp, --dp may be up to 128")));
+  EXPECT_THAT(Message(CheckNumProcesses({.cp = 2, .pp = 3, .comm = "mpi"}, 12)),
+              HasSubstr("give --tp=1 --cp=2 --pp=3 --dp=2, --tp=2 --cp=2 --pp=3 --dp=1"));
+}
+
+TEST_F(LayoutTest, ContextParallelRanksDivideSequences) {
+  const ModelConfig model;
+  EXPECT_TRUE(CheckLayout({.cp = 4}, model, 24).ok());
+  EXPECT_THAT(Message(CheckLayout({.cp = 4}, model, 100)),
+              AllOf(HasSubstr("--seq_len=100 --cp=4: "), HasSubstr("take 96 or 104")));
+}
+
 TEST_F(LayoutTest, StagesNameWhatWouldFit) {
   ModelConfig model;
   model.num_layers = 12;
