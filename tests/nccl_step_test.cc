@@ -35,7 +35,7 @@ struct RankState {
 constexpr int kNumSteps = 5;  // a pass is enqueued, recorded, and launched from its third time on
 
 absl::Status Step(const LayoutCase& layout, int step, Engine& engine, RankState* state) {
-  const TestTensor tokens(DType::kI32, {layout.micro_batch * layout.kSeqLen});
+  const TestTensor tokens(DType::kI32, {layout.micro_batch * layout.kSeqLen / layout.cp});
   for (int m = 0; m < layout.num_micro_batches; ++m) {
     FillTokens(tokens, (step * 8 + m) * 8 + engine.mesh().coordinates().dp, layout.vocab_size);
     STRAKE_RETURN_IF_ERROR(

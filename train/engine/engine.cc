@@ -101,6 +101,10 @@ absl::Status Engine::Allocate(const MemoryPlan& plan) {
 
 // Plans every layer's attention now rather than in the first step.
 void Engine::PlanAttention() {
+  if (cp_.size() > 1) {
+    attention_note_ = "cuDNN attends to no part of the keys, as context-parallel ranks do";
+    return;
+  }
   int64_t num_refused = 0, num_layers = 0;
   for (const auto& model : models_) {
     for (int64_t i = model->layers().begin; i < model->layers().end; ++i, ++num_layers) {
