@@ -1,5 +1,5 @@
 // Generation on tensor-parallel ranks: the same tokens and logits as on one rank. In the stages of
-// a pipeline: the same bits as in one stage.
+// a pipeline: the same bits as in one stage. On context-parallel ranks: the same logits.
 #include <chrono>
 #include <cmath>
 #include <cstdint>
@@ -9,12 +9,15 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 #include "core/base/status_macros.h"
 #include "core/device/context.h"
 #include "core/memory/activation_arena.h"
+#include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "models/decoder.h"
 #include "models/generator.h"
 #include "models/model_parts.h"
 #include "parallel/mesh/run_on_threads.h"
@@ -22,6 +25,7 @@
 #include "tests/layout_case.h"
 #include "tests/layout_model.h"
 #include "tests/train_layout.h"
+#include "train/engine/inference_model.h"
 
 namespace strake::testing {
 namespace {
@@ -215,6 +219,59 @@ TEST(StageGenerationTest, HasThemBesideOtherAxesAndFeatures) {
   for (const bool tied : {false, true}) {
     c.tied = tied;
     ExpectTheBitsOfOneStage(c);
+  }
+}
+
+// A prompt that context-parallel ranks share but for its end, which fills some of the cache; then
+// one token, and as many as before.
+constexpr int64_t kLongPrompt = 2 * 3 * 64 + 5, kLongText = 2 * kLongPrompt + 1;
+
+// The logits after each of the three, on every rank.
+std::vector<std::vector<float>> LongPromptLogits(const ModelConfig& config,
+                                                 const MeshVector& sizes) {
+  const TestTensor text(DType::kI32, {kLongText});
+  FillTokens(text, /*seed=*/1, config.vocab_size);
+  const absl::Span<const int32_t> tokens(text->data<int32_t>(), kLongText);
+  std::vector<std::vector<float>> logits(NumRanks(sizes));
+  const absl::Status status = RunOnThreads(
+      sizes, {.timeout = std::chrono::minutes(1), .check = true},
+      [&](const Mesh& mesh) -> absl::Status {
+        STRAKE_ASSIGN_OR_RETURN(
+            const std::unique_ptr<InferenceModel> model,
+            InferenceModel::Create({.model = config, .seq_len = kLongText}, mesh));
+        TestContext ctx(OpSet::kAuto, /*num_threads=*/1);
+        SetWeights(ctx.context().team(), &model->parameters());
+        STRAKE_ASSIGN_OR_RETURN(Decoder decoder, Decoder::Create(ctx, model->parts(), kLongText));
+        for (const auto& [begin, count] : {std::pair<int64_t, int64_t>{0, kLongPrompt},
+                                           {kLongPrompt, 1},
+                                           {kLongPrompt + 1, kLongPrompt}}) {
+          STRAKE_ASSIGN_OR_RETURN(const std::vector<float> after,
+                                  decoder.Append(tokens.subspan(begin, count)));
+          std::vector<float>& mine = logits[mesh.rank()];
+          mine.insert(mine.end(), after.begin(), after.end());
+        }
+        return absl::OkStatus();
+      });
+  EXPECT_TRUE(status.ok()) << status;
+  return logits;
+}
+
+// As Tolerance(), of sums of up to kLongText terms.
+TEST(ContextGenerationTest, ALongPromptHasTheLogitsOfOneRank) {
+  const double tolerance = 4 * std::sqrt(2.0 * 27 * kLongText) * UnitRoundoff(DType::kF32);
+  for (const char* name : {"gpt2", "llama", "gemma2"}) {
+    ModelConfig config = LayoutCase{.model = name}.Model();
+    config.max_positions = kLongText;
+    const std::vector<float> truth = LongPromptLogits(config, {1, 1, 1, 1})[0];
+    const std::vector<double> expected(truth.begin(), truth.end());
+    ASSERT_EQ(expected.size(), 3 * config.vocab_size);
+    for (const MeshVector& sizes :
+         {MeshVector{1, 1, 3, 1}, MeshVector{1, 1, 2, 2}, MeshVector{1, 2, 2, 1}}) {
+      SCOPED_TRACE(absl::StrCat(name, ", ", sizes.ToString()));
+      const std::vector<std::vector<float>> ranks = LongPromptLogits(config, sizes);
+      EXPECT_LE(RelativeError({ranks[0].begin(), ranks[0].end()}, expected), tolerance);
+      for (const std::vector<float>& rank : ranks) EXPECT_EQ(rank, ranks[0]);
+    }
   }
 }
 
