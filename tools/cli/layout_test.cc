@@ -87,13 +87,6 @@ TEST_F(LayoutTest, ContextParallelRanksAreRanksToo) {
               HasSubstr("give --tp=1 --cp=2 --pp=3 --dp=2, --tp=2 --cp=2 --pp=3 --dp=1"));
 }
 
-TEST_F(LayoutTest, ContextParallelRanksDivideSequences) {
-  const ModelConfig model;
-  EXPECT_TRUE(CheckLayout({.cp = 4}, model, 24).ok());
-  EXPECT_THAT(Message(CheckLayout({.cp = 4}, model, 100)),
-              AllOf(HasSubstr("--seq_len=100 --cp=4: "), HasSubstr("take 96 or 104")));
-}
-
 TEST_F(LayoutTest, StagesNameWhatWouldFit) {
   ModelConfig model;
   model.num_layers = 12;
@@ -210,6 +203,12 @@ TEST_F(LayoutTest, ModelsNameTheSizesThatFit) {
   EXPECT_THAT(
       check({.tp = 4, .sequence_parallel = true}, 6),
       AllOf(HasSubstr("--seq_len=6 is not a multiple of --tp=4"), HasSubstr("--tp may be 1, 2")));
+  EXPECT_EQ(check({.tp = 2, .cp = 3, .sequence_parallel = true}, 24), "");
+  EXPECT_THAT(check({.tp = 4, .cp = 2, .sequence_parallel = true}, 12),
+              AllOf(HasSubstr("--seq_len=12 over --cp=2 is not a multiple of --tp=4"),
+                    HasSubstr("--tp may be 1, 2")));
+  EXPECT_THAT(check({.cp = 4}, 100),
+              AllOf(HasSubstr("--seq_len=100 --cp=4: "), HasSubstr("take 96 or 104")));
 }
 
 }  // namespace
