@@ -487,6 +487,8 @@ TEST(BadLayoutTest, NumbersAndWhatWouldFit) {
            {{"--dp=4096"}, {"4096 ranks", "at most 1024", "up to 1024", "--comm=mpi"}},
            {{"--dp=1024", "--model=gpt2-124m", "--tp=1"},
             {"the run needs more than ", "iB are free", "choose a smaller --model, --dp, "}},
+           {{"--cp=512", "--model=gpt2-124m", "--tp=1", "--seq_len=1024"},
+            {"the run needs more than ", "iB are free", "choose a smaller --model, --cp, "}},
        }) {
     ExpectError(run, bad.flags, bad.parts);
   }

@@ -31,13 +31,17 @@ EngineOptions EngineOptionsOf(const ModelConfig& model, int64_t seq_len, int64_t
 
 absl::Status CheckMemoryOfFlags(const EngineOptions& options, const MachineConfig& machine,
                                 const LayoutConfig& layout) {
-  const absl::Status fits = CheckMemory(options, layout.sizes(), NumRanksInMemory(machine, layout));
+  const int num_ranks = NumRanksInMemory(machine, layout);
+  const absl::Status fits = CheckMemory(options, layout.sizes(), num_ranks);
   if (!absl::IsResourceExhausted(fits)) return fits;
   // It holds all micro-batches of a step.
   const bool gpipe = layout.pp > 1 && layout.pp_schedule == "gpipe";
+  // Each has all weights of its layers, so that fewer of them need less where they share a memory.
+  const bool copies = layout.cp > 1 && num_ranks > 1;
   return absl::ResourceExhaustedError(
       absl::StrCat(fits.message(), "; choose a smaller --model", layout.dp > 1 ? ", --dp" : "",
-                   ", --micro_batch or --seq_len", gpipe ? ", or --pp_schedule=1f1b" : ""));
+                   copies ? ", --cp" : "", ", --micro_batch or --seq_len",
+                   gpipe ? ", or --pp_schedule=1f1b" : ""));
 }
 
 }  // namespace strake
