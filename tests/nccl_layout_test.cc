@@ -73,8 +73,8 @@ INSTANTIATE_TEST_SUITE_P(Layouts, NcclLayoutTest,
                                            InStages(Layout(2, 1, false, 1, 3), PipelineKind::k1f1b),
                                            InStages(Layout(2, 1, false, 1, 3, DocumentMode::kMask),
                                                     PipelineKind::kZeroBubble),
-                                           Sharing(Layout(2, 1, false, 1, 2), ContextComm::kRing),
-                                           Sharing(Layout(1, 2, true, 0, 1, DocumentMode::kMask),
+                                           Sharing(Layout(1, 1, false, 1, 2), ContextComm::kRing),
+                                           Sharing(Layout(1, 1, false, 0, 1, DocumentMode::kMask),
                                                    ContextComm::kAllGather)),
                          [](const auto& info) { return info.param.ToString(); });
 

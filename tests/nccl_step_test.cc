@@ -126,6 +126,7 @@ std::vector<LayoutCase> Layouts() {
   zero_bubble.schedule = PipelineKind::kZeroBubble;
   zero_bubble.num_micro_batches = 3;
   LayoutCase ring = gpt2;
+  ring.dp = 1;
   ring.cp = 2;
   return {gpt2, reduced, llama, stages, zero_bubble, ring};
 }
